@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -112,9 +112,9 @@ async fn chat(
         .with_step(50)
         .ending_at_limit()
         // Clients of this kind handle an event better than a connection that breaks.
-        .map(|chunk| match chunk {
-            Err(StreamError::Denied(denied)) => Ok(event(&json!({ "error": denied.to_string() }))),
-            chunk => chunk,
+        .or_else(async |error| match error {
+            StreamError::Denied(denied) => Ok(event(&json!({ "error": denied.to_string() }))),
+            error => Err(error),
         });
     Ok(([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(metered)).into_response())
 }

@@ -33,7 +33,8 @@ pub fn committed(folder: &str) -> Vec<Committed> {
 
 /// Returns the line of an answer in the version of the format in which the answers of a folder are committed.
 pub fn line_of(folder: &str, answer: &Answer) -> String {
-    if folder.ends_with("second") { answer.to_line() } else { answer.to_first_line() }
+    let is_second = ["second", "groups"].iter().any(|second| folder.ends_with(second));
+    if is_second { answer.to_line() } else { answer.to_first_line() }
 }
 
 impl Committed {

@@ -3,7 +3,7 @@
 //! - [`replay`] is the replay format: one operation a line, one answer a line, as typed data.
 //! - [`model`] is a slow, obviously right model of the specification. It shares no rule with the engine.
 //! - [`suite`] holds the stories that every store passes, and [`player`] plays operations on a store.
-//! - [`generate`] makes histories of operations: random ones that shrink well, and all the short ones.
+//! - [`generate`] makes histories of operations: random ones that shrink well, and all the short ones; also of groups.
 //! - [`fixtures`] and [`waiting`] are for tests of all crates.
 //!
 //! A history is run on the model and on a store, and the answers are compared:

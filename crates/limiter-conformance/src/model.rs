@@ -9,6 +9,7 @@ mod calendar;
 mod fired;
 mod history;
 mod key;
+mod path;
 mod remembered;
 mod reservation;
 mod scope;
@@ -17,11 +18,14 @@ mod window;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::replay::{Action, Answer, Create, Denial, Event, LARGEST, Operation, Problem};
+use crate::replay::{
+    Action, Answer, Create, Denial, Event, KeyKind, LARGEST, Operation, Problem, levels, parent,
+};
 
 use key::{Key, instant};
+use path::Path;
 
-/// The keys of one workspace, by their labels.
+/// The keys and groups of one workspace, by their labels.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     keys: BTreeMap<String, Key>,
@@ -66,20 +70,20 @@ impl Model {
         match &operation.action {
             Action::Create(create) => self.create(create, now),
             Action::Update(update) => self.change(&update.key, |key| key.update(update, now)),
-            Action::Check(call) => self.decide(&call.key, |key| match &call.request_id {
-                Some(id) => key.check_once(call, id, &bounds, now),
-                None => key.check(call, now).0,
+            Action::Check(call) => self.decide(&call.key, |path| match &call.request_id {
+                Some(id) => path.check_once(call, id, &bounds, now),
+                None => path.check(call, now).0,
             }),
             Action::Peek(call) => {
-                let peeked = self.keys.get(&call.key).map(|key| key.peek(call, now));
+                let peeked = self.call(&call.key, |path| path.peek(call, now));
                 peeked.unwrap_or(Answer::Denied(Denial::UnknownKey))
             }
             Action::Reserve(reserve) => {
-                self.decide(&reserve.estimate.key, |key| key.reserve(reserve, &bounds, now))
+                self.decide(&reserve.estimate.key, |path| path.reserve(reserve, &bounds, now))
             }
-            Action::Amend(to) => self.decide(&to.key, |key| key.amend(to, now)),
-            Action::Settle(actual) => self.change(&actual.key, |key| key.settle(actual, now)),
-            Action::Cancel { key, id } => self.change(key, |key| key.cancel(id, now)),
+            Action::Amend(to) => self.decide(&to.key, |path| path.amend(to, now)),
+            Action::Settle(actual) => self.end(&actual.key, |path| path.settle(actual, now)),
+            Action::Cancel { key, id } => self.end(key, |path| path.cancel(id, now)),
             Action::Usage { key } => self.change(key, |key| Answer::Usage(key.usage(now))),
             Action::History { key, days } => {
                 self.change(key, |key| Answer::History(key.history(*days, now)))
@@ -114,6 +118,11 @@ impl Model {
     }
 
     fn create(&mut self, create: &Create, now: i64) -> Answer {
+        // "Every proper prefix names a group that exists".
+        let is_group = |path: &str| self.keys.get(path).is_some_and(|it| it.kind == KeyKind::Group);
+        if !parent(&create.key).is_none_or(is_group) {
+            return Answer::Error(Problem::NoGroup);
+        }
         match self.keys.entry(create.key.clone()) {
             // An expired key still lives: only deletion frees its label.
             Entry::Occupied(_) => Answer::Error(Problem::AlreadyExists),
@@ -125,25 +134,51 @@ impl Model {
     }
 
     /// Of a key that is not known, what decides says so as a reason.
-    fn decide(&mut self, key: &str, decision: impl FnOnce(&mut Key) -> Answer) -> Answer {
-        self.done(key, decision).unwrap_or(Answer::Denied(Denial::UnknownKey))
+    fn decide(&mut self, key: &str, decision: impl FnOnce(&mut Path) -> Answer) -> Answer {
+        let answer = self.call(key, decision);
+        self.fired(key, answer).unwrap_or(Answer::Denied(Denial::UnknownKey))
     }
 
     /// All else says so as an error.
-    fn change(&mut self, key: &str, change: impl FnOnce(&mut Key) -> Answer) -> Answer {
-        self.done(key, change).unwrap_or(Answer::Error(Problem::UnknownKey))
+    fn end(&mut self, key: &str, end: impl FnOnce(&mut Path) -> Answer) -> Answer {
+        let answer = self.call(key, end);
+        self.fired(key, answer).unwrap_or(Answer::Error(Problem::UnknownKey))
     }
 
-    /// Does an operation on a key, and notes the thresholds that it fires.
-    fn done(&mut self, key: &str, operation: impl FnOnce(&mut Key) -> Answer) -> Option<Answer> {
-        let answer = operation(self.keys.get_mut(key)?);
-        self.events.extend(answer.events(key));
+    /// Does an operation on one key or group, whatever lies above and beneath it.
+    fn change(&mut self, key: &str, change: impl FnOnce(&mut Key) -> Answer) -> Answer {
+        let answer = self.keys.get_mut(key).map(change);
+        self.fired(key, answer).unwrap_or(Answer::Error(Problem::UnknownKey))
+    }
+
+    /// Does an operation on a call of a key: it concerns its groups too. A group "makes no calls itself".
+    fn call(&mut self, key: &str, operation: impl FnOnce(&mut Path) -> Answer) -> Option<Answer> {
+        if self.keys.get(key)?.kind == KeyKind::Group {
+            return None;
+        }
+        let taken = levels(key).map(|level| {
+            let taken = self.keys.remove_entry(level);
+            taken.expect("a group lives as long as anything beneath it")
+        });
+        let mut path = Path::new(taken.collect());
+        let answer = operation(&mut path);
+        self.keys.extend(path.into_levels());
         Some(answer)
     }
 
-    /// "Deletion is irreversible." A key made later under the
-    /// same label is another key: nothing of this one is left.
+    /// Notes the thresholds that an operation has fired.
+    fn fired(&mut self, key: &str, answer: Option<Answer>) -> Option<Answer> {
+        self.events.extend(answer.iter().flat_map(|answer| answer.events(key)));
+        answer
+    }
+
+    /// "Deletion is irreversible." A key made later under the same label is another key: nothing of this one is left. "A group
+    /// with anything beneath it cannot be deleted".
     fn delete(&mut self, key: &str) -> Answer {
+        let beneath = format!("{key}/");
+        if self.keys.keys().any(|path| path.starts_with(&beneath)) {
+            return Answer::Error(Problem::NotEmpty);
+        }
         self.keys.remove(key).map_or(Answer::Error(Problem::UnknownKey), |_| Answer::Ok)
     }
 }

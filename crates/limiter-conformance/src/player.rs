@@ -3,6 +3,8 @@
 mod answer;
 pub(crate) mod request;
 
+use answer::Called;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +18,14 @@ use thiserror::Error;
 use crate::Managed;
 use crate::replay::{
     Action, Answer, Call, Create, Effective, Event, KeyKind, Operation, Problem, Reserve, Totals,
-    Update,
+    Update, parent,
 };
 
 /// Runs the operations of one file on an engine, on a clock that they set.
 ///
-/// Its keys live in one workspace, next to a hidden admin key of its own that manages them. Labels may be of any length
-/// and number; the names and ids of the keys behind them are made here.
+/// Its keys and groups live in one workspace, next to a hidden admin key of its own that manages them. The segments of labels
+/// may be of any length and number; the names and ids of the keys behind them are made here. An id has the same number of
+/// segments as its label, and those of what lies in one group begin alike.
 ///
 /// ```
 /// # async fn replay(store: std::sync::Arc<dyn limiter_core::Store>, clock: limiter_core::ManualClock)
@@ -109,8 +112,9 @@ impl Player {
         Ok(Self { store, clock, admin, keys, made: 0, nobody, events: Vec::new(), history: None })
     }
 
-    /// Begins another history, in which no label has a key yet. From now on the id of a key is made of its label, so that
-    /// one that is created again has the id of the one before. Labels must be short.
+    /// Begins another history, in which no label has a key yet. From now on the id of a key is made of its label: the first
+    /// segment is made unique, and the others are as in the label. One that is created again has the id of the one before.
+    /// Labels must be short.
     pub fn begin_with_ids_of_labels(&mut self) {
         self.keys.clear();
         self.events.clear();
@@ -132,8 +136,12 @@ impl Player {
             Action::Check(call) if let Some(id) = &call.request_id => {
                 self.check_once(call, id).await
             }
-            Action::Check(call) => self.check(call).await.and_then(|it| answer::of_decision(&it)),
-            Action::Peek(call) => self.peek(call).await.and_then(|it| answer::of_decision(&it)),
+            Action::Check(call) => {
+                self.check(call).await.and_then(|it| self.called(&call.key).of_decision(&it))
+            }
+            Action::Peek(call) => {
+                self.peek(call).await.and_then(|it| self.called(&call.key).of_decision(&it))
+            }
             Action::Reserve(reserve) => self.reserve(reserve).await,
             Action::Amend(to) => self.amend(to).await,
             Action::Settle(actual) => self.settle(actual).await,
@@ -148,9 +156,13 @@ impl Player {
             Err(PlayError::Keys(KeysError::NotFound(_))) => Answer::Error(Problem::UnknownKey),
             Err(PlayError::Keys(KeysError::Invalid(_))) => Answer::Error(Problem::Invalid),
             Err(PlayError::Keys(KeysError::Conflict { .. })) => Answer::Error(Problem::Stale),
+            Err(PlayError::Keys(KeysError::NoGroup(_))) => Answer::Error(Problem::NoGroup),
+            Err(PlayError::Keys(KeysError::NotEmpty(_))) => Answer::Error(Problem::NotEmpty),
             answer => answer?,
         };
-        if let Some(key) = fires(&operation.action) {
+        // A peek shows what would fire.
+        let fires = !matches!(operation.action, Action::Peek(_));
+        if let Some(key) = operation.action.key().filter(|_| fires) {
             self.events.extend(answer.events(key));
         }
         Ok(answer)
@@ -172,8 +184,19 @@ impl Player {
     }
 
     /// The key with a label: the last one created under it, living or deleted, or else the id of no key.
-    pub fn key(&self, label: &str) -> &KeyId {
-        self.keys.get(label).map_or(&self.nobody, |labelled| &labelled.id)
+    pub fn key(&self, label: &str) -> KeyId {
+        if let Some(labelled) = self.keys.get(label) {
+            return labelled.id.clone();
+        }
+        let group = parent(label).map(|group| self.key(group));
+        // Where segments are drawn, none is this one.
+        let segment = self.history.map_or("nobody", |_| own(label));
+        // A label has at most four segments.
+        group.and_then(|group| group.child(segment).ok()).unwrap_or_else(|| self.nobody.clone())
+    }
+
+    fn called<'a>(&self, label: &'a str) -> Called<'a> {
+        Called { label, id: self.key(label) }
     }
 
     async fn create(&mut self, create: &Create) -> Result<Answer, PlayError> {
@@ -181,19 +204,28 @@ impl Player {
         if self.keys.get(&create.key).is_some_and(|labelled| labelled.lives) {
             return Ok(Answer::Error(Problem::AlreadyExists));
         }
+        let id = self.new_id(&create.key)?;
         let key = match create.kind {
-            KeyKind::Admin => NewKey::admin(config),
-            _ => NewKey::member(config),
+            KeyKind::Admin => NewKey::admin(config).with_id(id),
+            KeyKind::Group => NewKey::group(id, config),
+            _ => NewKey::member(config).with_id(id),
         };
-        let mut key = key.without_access_key();
-        if let Some(history) = self.history {
-            let id = KeyId::new(format!("{} of {history}", create.key))?;
-            key = key.with_id(id);
-        }
-        let created = self.store.keys_as(&self.admin).create(key).await?;
+        let created = self.store.keys_as(&self.admin).create(key.without_access_key()).await?;
         self.made += 1;
         self.keys.insert(create.key.clone(), Labelled { id: created.record.id, lives: true });
         Ok(Answer::Ok)
+    }
+
+    /// Makes the id of a new key, beneath the id of its group.
+    fn new_id(&self, label: &str) -> Result<KeyId, PlayError> {
+        let own = own(label);
+        let group = parent(label).map(|group| self.key(group));
+        let segment = match (self.history, &group) {
+            (Some(history), None) => format!("{own} of {history}"),
+            (Some(_), Some(_)) => own.to_owned(),
+            (None, _) => random_segment()?,
+        };
+        Ok(group.map_or_else(|| KeyId::new(&segment), |group| group.child(&segment))?)
     }
 
     /// Reads the configuration, changes what the line names, and saves it at the version that was read.
@@ -201,7 +233,7 @@ impl Player {
         // Its bounds come first, before the key is looked up.
         request::apply(update, &mut KeyConfig::named("any")?)?;
         let keys = self.store.keys_as(&self.admin);
-        let record = keys.get(self.key(&update.key)).await?;
+        let record = keys.get(&self.key(&update.key)).await?;
         let mut config = record.config.clone();
         request::apply(update, &mut config)?;
         let version = update.version.unwrap_or(record.version);
@@ -209,24 +241,25 @@ impl Player {
             Effective::Next => keys.update(&record.id, version, &config).await?,
             Effective::Now => keys.update_now(&record.id, version, &config).await?,
         };
-        Ok(Answer::Updated { crossed: answer::crossed(&updated.crossed)? })
+        Ok(Answer::Updated { crossed: self.called(&update.key).crossed(&updated.crossed)? })
     }
 
     pub(crate) async fn check(&self, call: &Call) -> Result<Decision, PlayError> {
         let (asset, charge) = (request::asset(call)?, request::charge(call)?);
         let key = self.key(&call.key);
-        Ok(self.store.check_and_consume(key, asset.as_ref(), &charge).await?)
+        Ok(self.store.check_and_consume(&key, asset.as_ref(), &charge).await?)
     }
 
     pub(crate) async fn peek(&self, call: &Call) -> Result<Decision, PlayError> {
         let (asset, charge) = (request::asset(call)?, request::charge(call)?);
-        Ok(self.store.peek(self.key(&call.key), asset.as_ref(), &charge).await?)
+        Ok(self.store.peek(&self.key(&call.key), asset.as_ref(), &charge).await?)
     }
 
     async fn check_once(&self, call: &Call, id: &str) -> Result<Answer, PlayError> {
         let (asset, charge) = (request::asset(call)?, request::charge(call)?);
-        let (key, id) = (self.key(&call.key), RequestId::new(id)?);
-        decided(self.store.check_once(key, asset.as_ref(), &charge, &id).await)
+        let (called, id) = (self.called(&call.key), RequestId::new(id)?);
+        let decision = self.store.check_once(&called.id, asset.as_ref(), &charge, &id).await;
+        decided(&called, decision)
     }
 
     async fn reserve(
@@ -234,45 +267,50 @@ impl Player {
         Reserve { estimate, id, ttl_ms }: &Reserve,
     ) -> Result<Answer, PlayError> {
         let (asset, charge) = (request::asset(estimate)?, request::charge(estimate)?);
-        let (key, id) = (self.key(&estimate.key), RequestId::new(id)?);
+        let (called, id) = (self.called(&estimate.key), RequestId::new(id)?);
         let ttl = Duration::from_millis(*ttl_ms);
-        decided(self.store.reserve(key, asset.as_ref(), &charge, &id, ttl).await)
+        let decision = self.store.reserve(&called.id, asset.as_ref(), &charge, &id, ttl).await;
+        decided(&called, decision)
     }
 
     async fn amend(&self, to: &Totals) -> Result<Answer, PlayError> {
         let (id, totals) = (RequestId::new(&to.id)?, request::totals(to)?);
-        decided(self.store.amend(self.key(&to.key), &id, &totals).await)
+        let called = self.called(&to.key);
+        let decision = self.store.amend(&called.id, &id, &totals).await;
+        decided(&called, decision)
     }
 
     async fn settle(&self, actual: &Totals) -> Result<Answer, PlayError> {
         let (id, totals) = (RequestId::new(&actual.id)?, request::totals(actual)?);
-        let settled = self.store.settle(self.key(&actual.key), &id, &totals).await;
-        settled.map_or_else(answer::of_refusal, |settled| answer::of_settlement(&settled))
+        let called = self.called(&actual.key);
+        let settled = self.store.settle(&called.id, &id, &totals).await;
+        settled.map_or_else(answer::of_refusal, |settled| called.of_settlement(&settled))
     }
 
     async fn cancel(&self, key: &str, id: &str) -> Result<Answer, PlayError> {
-        let cancelled = self.store.cancel(self.key(key), &RequestId::new(id)?).await;
-        cancelled.map_or_else(answer::of_refusal, |settled| answer::of_settlement(&settled))
+        let called = self.called(key);
+        let cancelled = self.store.cancel(&called.id, &RequestId::new(id)?).await;
+        cancelled.map_or_else(answer::of_refusal, |settled| called.of_settlement(&settled))
     }
 
     async fn usage(&self, label: &str) -> Result<Answer, PlayError> {
-        let usage = self.store.keys_as(&self.admin).usage(self.key(label)).await?;
+        let usage = self.store.keys_as(&self.admin).usage(&self.key(label)).await?;
         answer::of_usage(&usage)
     }
 
     async fn days(&self, label: &str, days: u64) -> Result<Answer, PlayError> {
         let days = u16::try_from(days).unwrap_or(u16::MAX).min(DayHistory::MOST_DAYS);
-        let history = self.store.keys_as(&self.admin).history(self.key(label), days).await?;
+        let history = self.store.keys_as(&self.admin).history(&self.key(label), days).await?;
         Ok(answer::of_history(&history))
     }
 
     async fn reset(&self, label: &str) -> Result<Answer, PlayError> {
-        self.store.keys_as(&self.admin).reset(self.key(label)).await?;
+        self.store.keys_as(&self.admin).reset(&self.key(label)).await?;
         Ok(Answer::Ok)
     }
 
     async fn delete(&mut self, label: &str) -> Result<Answer, PlayError> {
-        self.store.keys_as(&self.admin).delete(self.key(label)).await?;
+        self.store.keys_as(&self.admin).delete(&self.key(label)).await?;
         if let Some(labelled) = self.keys.get_mut(label) {
             labelled.lives = false;
         }
@@ -280,19 +318,21 @@ impl Player {
     }
 }
 
-/// Returns the label of the key whose thresholds the action may fire.
-fn fires(action: &Action) -> Option<&str> {
-    match action {
-        Action::Update(update) => Some(&update.key),
-        Action::Check(call) => Some(&call.key),
-        Action::Reserve(reserve) => Some(&reserve.estimate.key),
-        Action::Amend(totals) | Action::Settle(totals) => Some(&totals.key),
-        Action::Cancel { key, .. } => Some(key),
-        // A peek shows what would fire.
-        _ => None,
-    }
+/// Returns the last segment of a path.
+fn own(label: &str) -> &str {
+    label.rsplit('/').next().unwrap_or(label)
 }
 
-fn decided(decision: Result<Decision, ReservationError>) -> Result<Answer, PlayError> {
-    decision.map_or_else(answer::of_refusal, |decision| answer::of_decision(&decision))
+/// Draws a segment that no other key of the store has.
+fn random_segment() -> Result<String, PlayError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| KeysError::Entropy(error.into()))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+fn decided(
+    called: &Called<'_>,
+    decision: Result<Decision, ReservationError>,
+) -> Result<Answer, PlayError> {
+    decision.map_or_else(answer::of_refusal, |decision| called.of_decision(&decision))
 }

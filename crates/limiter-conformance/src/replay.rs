@@ -7,13 +7,13 @@ mod operation;
 mod read;
 
 pub use answer::{
-    Answer, Cost, Credits, Crossed, Day, Denial, Event, Exceeded, Problem, Remaining, Row,
-    RuleUsage, ScopeName, Usage,
+    Answer, Charged, Cost, Credits, Crossed, Day, Denial, Event, Exceeded, LevelRule, Problem,
+    Remaining, Row, RuleUsage, ScopeName, Usage,
 };
 pub use limiter_core::{Effective, KeyKind, Rule, Scope, TimeZone, Unit, Window};
 pub use operation::{
     Action, Assets, Call, Change, Create, Limits, Operation, Other, Reserve, Totals, Update,
-    to_jsonl,
+    levels, parent, to_jsonl,
 };
 pub use read::{Unreadable, read};
 

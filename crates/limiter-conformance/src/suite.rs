@@ -45,10 +45,19 @@ mod days;
 mod deleting;
 mod extremes;
 mod firing_once;
+mod group_changes;
+mod group_levels;
+mod group_races;
+mod group_reservations;
+mod group_rights;
+mod group_shadow;
+mod group_thresholds;
+mod groups;
 mod histories;
 mod identities;
 mod key;
 mod key_races;
+mod making_groups;
 mod other_assets;
 mod peeking;
 mod prelude;
@@ -133,9 +142,18 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
         ("deleting", deleting::stories),
         ("extremes", extremes::stories),
         ("firing_once", firing_once::stories),
+        ("group_changes", group_changes::stories),
+        ("group_levels", group_levels::stories),
+        ("group_races", group_races::stories),
+        ("group_reservations", group_reservations::stories),
+        ("group_rights", group_rights::stories),
+        ("group_shadow", group_shadow::stories),
+        ("group_thresholds", group_thresholds::stories),
+        ("groups", groups::stories),
         ("histories", histories::stories),
         ("identities", identities::stories),
         ("key_races", key_races::stories),
+        ("making_groups", making_groups::stories),
         ("other_assets", other_assets::stories),
         ("peeking", peeking::stories),
         ("races", races::stories),

@@ -20,6 +20,61 @@ fn a_label_may_be_of_any_length() {
     ]);
 }
 
+/// The ids behind them have as many segments, and begin as that of their group does.
+#[test]
+fn each_segment_of_a_path_is_a_label_of_any_length() {
+    let long = "k".repeat(1_000);
+    on_a_runtime(|| {
+        let mut player = player(MemoryStore::builder());
+        for (label, kind) in [("", "group"), ("/", "group"), (&*format!("/{long}"), "member")] {
+            let create = operation(&format!(r#""op":"create","key":"{label}","kind":"{kind}""#));
+            assert_eq!(player.play(&create).wait().ok(), Some(Answer::Ok));
+        }
+        let [root, inner, key] = ["", "/", &*format!("/{long}")].map(|label| player.key(label));
+        assert_eq!([&root, &inner, &key].map(|id| id.depth()), [1, 2, 2]);
+        assert!(inner.is_beneath(&root) && key.is_beneath(&root) && !key.is_beneath(&inner));
+        assert!(player.key("/unknown").is_beneath(&root), "also of what there is not");
+        player.begin_with_ids_of_labels();
+        for (label, kind) in [("acme", "group"), ("acme/ci", "member")] {
+            let create = operation(&format!(r#""op":"create","key":"{label}","kind":"{kind}""#));
+            assert_eq!(player.play(&create).wait().ok(), Some(Answer::Ok));
+        }
+        assert_eq!(player.key("acme/ci").segments().last(), Some("ci"));
+    });
+}
+
+#[test]
+fn groups_are_answered_with_their_paths() {
+    answers(&[
+        (r#""op":"create","key":"acme/ci""#, r#"{"error":"no_group"}"#),
+        (
+            r#""op":"create","key":"acme","kind":"group","global":{"requests_per_minute":1}"#,
+            r#"{"ok":true}"#,
+        ),
+        (r#""op":"create","key":"acme/search","kind":"group","budget":9"#, r#"{"ok":true}"#),
+        (r#""op":"create","key":"acme/search/ci""#, r#"{"ok":true}"#),
+        (
+            r#""op":"check","key":"acme/search/ci","credits":8"#,
+            r#"{"allowed":true,"remaining":{"acme:global/minute/requests":0,"acme/search:budget":1}}"#,
+        ),
+        (
+            r#""op":"check","key":"acme/search/ci","credits":2"#,
+            r#"{"allowed":false,"reason":"budget_exhausted","violated":["acme:global/minute/requests","acme/search:budget"],"binding":"acme/search:budget","retry_at":null}"#,
+        ),
+        (
+            r#""op":"events""#,
+            r#"{"events":[["acme","global/minute/requests",80],["acme","global/minute/requests",100],["acme/search","global/ever/credits",80]]}"#,
+        ),
+        (r#""op":"check","key":"acme/search""#, r#"{"allowed":false,"reason":"unknown_key"}"#),
+        (r#""op":"cancel","key":"acme/search","id":"r1""#, r#"{"error":"unknown_key"}"#),
+        (r#""op":"delete","key":"acme""#, r#"{"error":"not_empty"}"#),
+        (r#""op":"create","key":"a/b/c/d/e""#, r#"{"error":"invalid"}"#),
+        (r#""op":"create","key":"acme/root","kind":"admin""#, r#"{"error":"invalid"}"#),
+        (r#""op":"create","key":"acme/search/ci/x""#, r#"{"error":"no_group"}"#),
+        (r#""op":"create","key":"acme""#, r#"{"error":"already_exists"}"#),
+    ]);
+}
+
 #[test]
 fn the_names_that_the_player_needs_are_free_for_labels() {
     answers(&[

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use limiter_conformance::replay::{
-    Action, Answer, Call, Change, Cost, Create, Credits, Crossed, Day, Denial, Effective, Event,
-    Exceeded, KeyKind, Limits, Operation, Other, Problem, Remaining, Reserve, Row, Rule, RuleUsage,
-    Scope, ScopeName, TimeZone, Totals, Unit, Update, Usage, Window, read,
+    Action, Answer, Call, Change, Charged, Cost, Create, Credits, Crossed, Day, Denial, Effective,
+    Event, Exceeded, KeyKind, LevelRule, Limits, Operation, Other, Problem, Remaining, Reserve,
+    Row, Rule, RuleUsage, Scope, ScopeName, TimeZone, Totals, Unit, Update, Usage, Window, read,
 };
 
 const GLOBAL_MINUTE_REQUESTS: Rule =
@@ -182,19 +182,21 @@ fn a_reservation_out_of_its_bounds_is_invalid() {
 #[test]
 fn the_examples_of_answers_are_written() {
     let remaining =
-        vec![(GLOBAL_MINUTE_REQUESTS, 9), (Rule::BUDGET, 4_999_000), (ASSET_DAY_TOKENS, 23)];
+        [(GLOBAL_MINUTE_REQUESTS, 9), (Rule::BUDGET, 4_999_000), (ASSET_DAY_TOKENS, 23)];
+    let remaining = remaining.map(|(rule, left)| (LevelRule::from(rule), left)).to_vec();
     let rate_limited = Denial::RateLimited(Exceeded {
-        violated: vec![ASSET_DAY_TOKENS],
-        binding: ASSET_DAY_TOKENS,
+        violated: vec![ASSET_DAY_TOKENS.into()],
+        binding: ASSET_DAY_TOKENS.into(),
         retry_at: Some(1_760_054_400_000),
     });
     let exhausted = Denial::BudgetExhausted(Exceeded {
-        violated: vec![Rule::BUDGET, ASSET_DAY_TOKENS],
-        binding: Rule::BUDGET,
+        violated: vec![Rule::BUDGET.into(), ASSET_DAY_TOKENS.into()],
+        binding: Rule::BUDGET.into(),
         retry_at: None,
     });
     // The line leaves it out.
     let crossed = Crossed {
+        group: None,
         rule: ASSET_DAY_TOKENS,
         asset: Some("m1".to_owned()),
         percent: 80,
@@ -302,7 +304,7 @@ fn the_examples_of_answers_are_written() {
             r#"{"allowed":true,"remaining":{}}"#,
         ),
         (
-            Answer::Shadowed(rate_limited.clone()),
+            Answer::Shadowed { denial: rate_limited.clone(), charged: None },
             r#"{"allowed":true,"shadowed":{"reason":"rate_limited","violated":["asset/day/tokens"],"binding":"asset/day/tokens","retry_at":1760054400000}}"#,
         ),
         (
@@ -310,9 +312,15 @@ fn the_examples_of_answers_are_written() {
             r#"{"allowed":false,"reason":"rate_limited","violated":["asset/day/tokens"],"binding":"asset/day/tokens","retry_at":1760054400000}"#,
         ),
         (Answer::Denied(Denial::UnknownKey), r#"{"allowed":false,"reason":"unknown_key"}"#),
-        (Answer::Denied(Denial::ExpiredKey), r#"{"allowed":false,"reason":"expired_key"}"#),
+        (
+            Answer::Denied(Denial::ExpiredKey { group: None }),
+            r#"{"allowed":false,"reason":"expired_key"}"#,
+        ),
         (Answer::Denied(Denial::AdminKey), r#"{"allowed":false,"reason":"admin_key"}"#),
-        (Answer::Denied(Denial::AssetDenied), r#"{"allowed":false,"reason":"asset_denied"}"#),
+        (
+            Answer::Denied(Denial::AssetDenied { group: Some("acme".to_owned()) }),
+            r#"{"allowed":false,"reason":"asset_denied"}"#,
+        ),
         (
             Answer::Denied(exhausted),
             r#"{"allowed":false,"reason":"budget_exhausted","violated":["budget","asset/day/tokens"],"binding":"budget","retry_at":null}"#,
@@ -355,7 +363,7 @@ fn a_line_that_breaks_the_format_is_unreadable() {
         ),
         (
             r#"{"at":1,"op":"create","key":"k","kind":"owner"}"#,
-            "in `kind`: expected `member` or `admin`",
+            "in `kind`: expected `member`, `admin` or `group`",
         ),
         (
             r#"{"at":1,"op":"create","key":"k","kind":{"admin":null}}"#,
@@ -527,6 +535,79 @@ fn the_examples_of_the_second_version_are_read() {
 }
 
 #[test]
+fn a_group_is_created_by_its_path() {
+    let line = r#"{"at":1,"op":"create","key":"acme/search","kind":"group"}"#;
+    let create = Create { kind: KeyKind::Group, ..member("acme/search") };
+    let operation = Operation { at: 1, action: Action::Create(create) };
+    assert_eq!(read(line).unwrap(), operation);
+    assert_eq!(operation.to_line(), line);
+}
+
+#[test]
+fn a_path_has_at_most_four_segments_and_that_of_an_admin_has_one() {
+    for (line, is_valid) in [
+        (r#"{"at":1,"op":"create","key":"a/b/c/d"}"#, true),
+        (r#"{"at":1,"op":"create","key":"a/b/c/d/e"}"#, false),
+        (r#"{"at":1,"op":"create","key":"a/b","kind":"admin"}"#, false),
+        (r#"{"at":1,"op":"create","key":"a","kind":"admin"}"#, true),
+        (r#"{"at":1,"op":"check","key":"a/b/c/d/e"}"#, false),
+        (r#"{"at":1,"op":"cancel","key":"a/b/c/d/e","id":"r"}"#, false),
+        (r#"{"at":1,"op":"usage","key":"a//c"}"#, true),
+    ] {
+        assert_eq!(read(line).unwrap().is_within_bounds(), is_valid, "{line}");
+    }
+}
+
+#[test]
+fn the_rules_of_a_group_carry_its_path() {
+    let of = |group: &str, rule| LevelRule { group: Some(group.to_owned()), rule };
+    let rules = [
+        of("acme", GLOBAL_MINUTE_REQUESTS),
+        of("acme", Rule::BUDGET),
+        of("acme/search", ASSET_DAY_TOKENS),
+        GLOBAL_MINUTE_REQUESTS.into(),
+    ];
+    assert!(rules.is_sorted(), "outermost level first");
+    let remaining = Remaining(rules.iter().cloned().zip(1..).collect());
+    let crossed = |group: Option<&str>| Crossed {
+        group: group.map(str::to_owned),
+        rule: GLOBAL_MINUTE_REQUESTS,
+        asset: None,
+        percent: 80,
+        limit: 10,
+        used: 8,
+        resets_at: None,
+    };
+    let crossed = vec![crossed(Some("acme")), crossed(None)];
+    let allowed =
+        Answer::Allowed { replayed: false, remaining: remaining.clone(), crossed: crossed.clone() };
+    assert_eq!(
+        allowed.to_line(),
+        r#"{"allowed":true,"remaining":{"acme:global/minute/requests":1,"acme:budget":2,"acme/search:asset/day/tokens":3,"global/minute/requests":4}}"#
+    );
+    let exceeded =
+        Exceeded { violated: rules[..2].to_vec(), binding: rules[1].clone(), retry_at: None };
+    let denial = Denial::BudgetExhausted(exceeded);
+    let reason = r#""reason":"budget_exhausted","violated":["acme:global/minute/requests","acme:budget"],"binding":"acme:budget","retry_at":null"#;
+    let denied = Answer::Denied(denial.clone());
+    assert_eq!(denied.to_line(), format!(r#"{{"allowed":false,{reason}}}"#));
+    let charged = Some(Charged { remaining, crossed });
+    let shadowed = Answer::Shadowed { denial, charged };
+    assert_eq!(shadowed.to_line(), format!(r#"{{"allowed":true,"shadowed":{{{reason}}}}}"#));
+    for answer in [allowed, shadowed] {
+        let events: Vec<_> = answer.events("acme/search/ci").collect();
+        let event = |key: &str| Event(key.to_owned(), GLOBAL_MINUTE_REQUESTS, 80);
+        assert_eq!(events, [event("acme"), event("acme/search/ci")]);
+    }
+    for (problem, line) in [
+        (Problem::NoGroup, r#"{"error":"no_group"}"#),
+        (Problem::NotEmpty, r#"{"error":"not_empty"}"#),
+    ] {
+        assert_eq!(Answer::Error(problem).to_line(), line);
+    }
+}
+
+#[test]
 fn the_budget_is_a_limit_of_all_calls() {
     let line = |fields: &str| read(&format!(r#"{{"at":1,"op":"create","key":"k",{fields}}}"#));
     let by_name = line(r#""budget":7"#).unwrap();
@@ -538,7 +619,10 @@ fn the_budget_is_a_limit_of_all_calls() {
 #[test]
 fn what_comes_later_is_refused_with_a_sentence() {
     for (line, sentence) in [
-        (r#"{"at":1,"op":"create","key":"k","kind":"group"}"#, "groups are not supported yet"),
+        (
+            r#"{"at":1,"op":"create","key":"k","kind":"team"}"#,
+            "expected `member`, `admin` or `group`",
+        ),
         (r#"{"at":1,"op":"plan","plan":"free"}"#, "plans are not supported yet"),
         (r#"{"at":1,"op":"delete_plan","plan":"free"}"#, "plans are not supported yet"),
         (r#"{"at":1,"op":"create","key":"k","plan":"free"}"#, "`plan` is not supported yet"),

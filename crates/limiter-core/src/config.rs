@@ -26,6 +26,8 @@ pub enum KeyKind {
     Member,
     /// Manages the keys of its workspace and makes no calls.
     Admin,
+    /// A team, a customer or a product: its limits are shared by the keys beneath it. It makes no calls.
+    Group,
 }
 
 /// The configuration of a key: its name, limits and expiry.
@@ -330,14 +332,22 @@ impl RawConfig {
 
 const DENIED: &str = "denied";
 
-/// A key to be created.
+/// A key or a group to be created.
 #[derive(Clone, Debug)]
 #[must_use = "a key is created by Keys::create or by bootstrapping a workspace"]
 pub struct NewKey {
     pub(crate) kind: KeyKind,
     pub(crate) config: KeyConfig,
-    pub(crate) id: Option<KeyId>,
+    pub(crate) id: NewId,
     pub(crate) access: NewAccess,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum NewId {
+    Drawn,
+    /// Its last segment is drawn.
+    DrawnBeneath(KeyId),
+    Chosen(KeyId),
 }
 
 #[derive(Clone, Debug)]
@@ -350,17 +360,41 @@ pub(crate) enum NewAccess {
 impl NewKey {
     /// Creates a key that makes calls. By default the engine draws its id and its access key.
     pub const fn member(config: KeyConfig) -> Self {
-        Self { kind: KeyKind::Member, config, id: None, access: NewAccess::Generated }
+        let (id, access) = (NewId::Drawn, NewAccess::Generated);
+        Self { kind: KeyKind::Member, config, id, access }
     }
 
-    /// Creates a key that manages the keys of its workspace.
+    /// Creates a key that manages the keys of its workspace. It belongs to no group.
     pub fn admin(config: KeyConfig) -> Self {
         Self { kind: KeyKind::Admin, ..Self::member(config) }
     }
 
+    /// Creates a group of this id, whose limits are shared by the keys beneath it. It has no access key.
+    ///
+    /// ```
+    /// # use limiter_core as limiter;
+    /// use limiter::{KeyConfig, Limits, NewKey};
+    ///
+    /// let limits = Limits::builder().requests_per_minute(1_000).build()?;
+    /// let acme = NewKey::group("acme".parse()?, KeyConfig::named("Acme")?.with_global(limits));
+    /// let key = NewKey::member(KeyConfig::named("ci")?).beneath("acme".parse()?);
+    /// # let _ = (acme, key);
+    /// # Ok::<(), limiter::InvalidValue>(())
+    /// ```
+    pub fn group(id: KeyId, config: KeyConfig) -> Self {
+        let (id, access) = (NewId::Chosen(id), NewAccess::None);
+        Self { kind: KeyKind::Group, config, id, access }
+    }
+
     /// Sets an id of the caller's choice. The caller must never reuse an id, even after the key is deleted.
     pub fn with_id(mut self, id: KeyId) -> Self {
-        self.id = Some(id);
+        self.id = NewId::Chosen(id);
+        self
+    }
+
+    /// Puts it beneath a group: the engine draws the last segment of its id.
+    pub fn beneath(mut self, group: KeyId) -> Self {
+        self.id = NewId::DrawnBeneath(group);
         self
     }
 

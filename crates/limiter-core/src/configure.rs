@@ -7,6 +7,7 @@ use crate::config::{Effective, KeyConfig, Other};
 use crate::crossing::Crossing;
 use crate::error::InvalidValue;
 use crate::history::ClosedDay;
+use crate::levels::LevelSet;
 use crate::limits::Limits;
 use crate::meter::{ANY, Ladder, STOPS, Stops, Take};
 use crate::operation::{CellStep, Guard, Operation, Origin, Step, Takes, WindowStep, apply};
@@ -193,6 +194,7 @@ impl Change {
             from: Timestamp::MIN,
             until: NEVER,
             steps: SmallVec::new(),
+            soft: LevelSet::NONE,
             // One call: it moves what changes at once.
             calls: smallvec![SmallVec::new()],
         };
@@ -305,6 +307,7 @@ impl Change {
             from: Timestamp::MIN,
             until: NEVER,
             steps: smallvec![step.clone()],
+            soft: LevelSet::NONE,
             calls: smallvec![smallvec![takes.clone()]],
         };
         let (mut records, mut closed) = ([before.record.stored()], Vec::new());
@@ -440,7 +443,8 @@ mod tests {
     use crate::decision::Decision;
     use crate::evaluate;
     use crate::ledger::{Ledger, LedgerBounds};
-    use crate::names::AssetId;
+    use crate::levels::LevelsMut;
+    use crate::names::{AssetId, KeyId, RequestId};
     use crate::reservation;
     use crate::rule::Scope;
     use crate::totals::Totals;
@@ -559,19 +563,19 @@ mod tests {
     fn a_limit_that_is_new_now_starts_at_the_account_of_the_day_or_at_zero() {
         let mut state = new(&config(None));
         let mut ledger = Ledger::default();
-        let (key, id) = ("ci".parse().unwrap(), "r".parse().unwrap());
+        let (key, id): (KeyId, RequestId) = ("ci".parse().unwrap(), "r".parse().unwrap());
         let (hour, bounds) = (std::time::Duration::from_secs(3_600), LedgerBounds::default());
+        let mut levels = LevelsMut::of_key(&key, None, &mut state);
         let reserved = reservation::reserve(
-            &mut state,
+            &mut levels,
             &mut ledger,
             &bounds,
-            &key,
-            None,
             &tokens(30, 40),
             &id,
             hour,
             NOON,
         );
+        drop(levels);
         assert!(reserved.unwrap().is_allowed());
         let limits =
             Limits::builder().tokens_per_day(100).output_tokens_per_day(100).tokens_per_hour(100);
@@ -586,7 +590,9 @@ mod tests {
         };
         assert_eq!(counts(&state), [70, 40, 0]);
         let actual = Totals::unchanged().with_output_tokens(10).unwrap();
-        reservation::settle(&mut state, &mut ledger, &bounds, &id, &actual, NOON).unwrap();
+        let mut levels = LevelsMut::of_key(&key, None, &mut state);
+        reservation::settle(&mut levels, &mut ledger, &bounds, &id, &actual, NOON).unwrap();
+        drop(levels);
         assert_eq!(counts(&state), [40, 10, 0], "the hour never counted the call");
     }
 
@@ -675,26 +681,21 @@ mod tests {
         let config = config(1).with_budget(credit);
         let mut state = new(&config);
         let mut ledger = Ledger::default();
-        let (key, id) = ("ci".parse().unwrap(), "r".parse().unwrap());
+        let (key, id): (KeyId, RequestId) = ("ci".parse().unwrap(), "r".parse().unwrap());
         let (hour, bounds) = (std::time::Duration::from_secs(3_600), LedgerBounds::default());
         let charge = tokens(5, 0).with_credits(credit);
-        let reserved = reservation::reserve(
-            &mut state,
-            &mut ledger,
-            &bounds,
-            &key,
-            None,
-            &charge,
-            &id,
-            hour,
-            NOON,
-        );
+        let mut levels = LevelsMut::of_key(&key, None, &mut state);
+        let reserved =
+            reservation::reserve(&mut levels, &mut ledger, &bounds, &charge, &id, hour, NOON);
+        drop(levels);
         assert!(reserved.unwrap().is_allowed());
         state.reset(NOON);
         assert_eq!(used(&state, Window::Minute, Unit::Requests), 0);
         assert_eq!(state.credits().spent, credit, "the budget does not end");
         assert!(call(&mut state, None, &tokens(2, 0), NOON).denied().is_some(), "and is used up");
-        reservation::cancel(&mut state, &mut ledger, &bounds, &id, NOON).unwrap();
+        let mut levels = LevelsMut::of_key(&key, None, &mut state);
+        reservation::cancel(&mut levels, &mut ledger, &bounds, &id, NOON).unwrap();
+        drop(levels);
         assert_eq!(state.credits().spent, Credits::ZERO);
         assert!(call(&mut state, None, &tokens(2, 0), NOON).is_allowed());
         let today = state.history(1, NOON);

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::limits::{Quantity, Within};
 use crate::meter::Meter;
-use crate::names::AssetId;
+use crate::names::{AssetId, KeyId};
 use crate::record::Record;
 use crate::rule::{Rule, Scope};
-use crate::state::ScopeId;
+use crate::state::{ScopeId, ScopeOf};
 use crate::window::Window;
 
 /// A threshold that was reached for the first time in its window.
@@ -20,6 +20,9 @@ use crate::window::Window;
 #[non_exhaustive]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Crossing {
+    /// The group whose rule it is; left out if it is one of the key itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<KeyId>,
     /// The rule whose limit it is a share of.
     pub rule: Rule,
     /// The asset, if the rule is one of an asset.
@@ -34,11 +37,18 @@ pub struct Crossing {
     pub resets_at: Option<Timestamp>,
 }
 
+/// Where a threshold was reached.
+#[derive(Clone, Copy)]
+pub(crate) struct CrossedIn<'a> {
+    pub(crate) group: Option<&'a KeyId>,
+    pub(crate) scope: Scope,
+    pub(crate) asset: Option<&'a AssetId>,
+}
+
 impl Crossing {
     /// Adds the thresholds that lie between two states of a record in the same windows and under the same limits.
     pub(crate) fn between(
-        scope: Scope,
-        asset: Option<&AssetId>,
+        of: CrossedIn<'_>,
         before: &Record,
         after: &Record,
         crossed: &mut Vec<Self>,
@@ -46,7 +56,7 @@ impl Crossing {
         for (before, now) in before.meters().zip(after.meters()) {
             if before.mark() < now.mark() {
                 let percents = after.thresholds.between(before.mark(), now.mark());
-                let id = |percent| Self::of(scope, asset, after, now, percent);
+                let id = |percent| Self::of(of, after, now, percent);
                 crossed.extend(percents.filter_map(id));
             }
         }
@@ -67,20 +77,21 @@ impl Crossing {
             let fired: Vec<u8> = before.thresholds.percents().take(fired.into()).collect();
             let reached = after.thresholds.percents().take(now.mark().into());
             let new = reached.filter(|percent| !fired.contains(percent));
-            let of = |percent| Self::of(id.scope, id.asset.as_ref(), after, now, percent);
+            let of = CrossedIn { group: None, scope: id.scope, asset: id.asset.as_ref() };
+            let of = |percent| Self::of(of, after, now, percent);
             crossed.extend(new.filter_map(of));
         }
     }
 
     fn of(
-        scope: Scope,
-        asset: Option<&AssetId>,
+        CrossedIn { group, scope, asset }: CrossedIn<'_>,
         record: &Record,
         meter: &Meter,
         percent: u8,
     ) -> Option<Self> {
         let (window, unit) = (meter.window(), meter.unit());
         Some(Self {
+            group: group.cloned(),
             rule: Rule { scope, window, unit },
             asset: asset.cloned(),
             percent,
@@ -91,24 +102,27 @@ impl Crossing {
     }
 }
 
-/// As in `80 % of 10 requests per minute for all calls: 8, until 2025-10-09T12:01:00Z`.
+/// As in `80 % of 10 requests per minute for all calls: 8, until 2025-10-09T12:01:00Z`, or `for group acme`.
 impl fmt::Display for Crossing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rule: Rule { scope, window, unit }, asset, percent, limit, used, resets_at } =
-            self;
+        let Self {
+            group,
+            rule: Rule { scope, window, unit },
+            asset,
+            percent,
+            limit,
+            used,
+            resets_at,
+        } = self;
         let [used, limit] = [*used, *limit].map(|amount| Quantity(amount, *unit));
-        let scope = ScopeId { scope: *scope, asset: asset.clone() };
         match (window, unit) {
             (Window::Ever, crate::rule::Unit::Credits) => {
-                write!(f, "{percent} % of the budget of {limit} credits for {scope}: {used}")
+                write!(f, "{percent} % of the budget of {limit} credits")
             }
-            _ => write!(
-                f,
-                "{percent} % of {limit} {} {} for {scope}: {used}",
-                unit.label(),
-                Within(*window)
-            ),
+            _ => write!(f, "{percent} % of {limit} {} {}", unit.label(), Within(*window)),
         }?;
+        let scope = ScopeId { scope: *scope, asset: asset.clone() };
+        write!(f, " for {}: {used}", ScopeOf(group.as_ref(), &scope))?;
         match resets_at {
             Some(resets_at) => write!(f, ", until {resets_at}"),
             None => Ok(()),

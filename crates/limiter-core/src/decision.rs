@@ -17,7 +17,6 @@ use crate::state::CreditUsage;
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[must_use = "a decision that nobody looks at limits nothing"]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-#[expect(clippy::large_enum_variant, reason = "a check that allows must not allocate")]
 pub enum Decision {
     /// The call may go on; its charge is counted.
     Allowed(Allowed),
@@ -44,6 +43,8 @@ struct Extras {
     unchecked: bool,
     crossed: Vec<Crossing>,
     shadowed: Option<Denied>,
+    /// Whether levels that are not in shadow mode have charged the call nevertheless.
+    charged: bool,
 }
 
 impl Decision {
@@ -53,11 +54,11 @@ impl Decision {
         matches!(self, Self::Allowed(_))
     }
 
-    /// Returns whether the call may go on and was not let through by [shadow mode](Self::in_shadow), which charges
-    /// nothing.
+    /// Returns whether the call may go on and is charged to any level of its key: not if [shadow mode](Self::in_shadow) alone
+    /// let it through.
     #[must_use]
     pub fn is_charged(&self) -> bool {
-        self.is_allowed() && self.shadowed().is_none()
+        self.allowed().is_some_and(|allowed| !allowed.is_uncharged_in_shadow())
     }
 
     /// Returns the allowed call, if it is one.
@@ -147,8 +148,6 @@ impl Decision {
     }
 }
 
-static NOTHING: Record = Record::NOTHING;
-
 impl Allowed {
     /// Copies the records once, straight into the answer: the copy is most of the cost of a decision in memory.
     #[inline(always)]
@@ -157,21 +156,8 @@ impl Allowed {
         second: Option<(Scope, &Record)>,
         decided_at: Timestamp,
     ) -> Self {
-        // One way for calls with a second record and without: where two meet again, all is copied once more.
-        let second_scope = second.map(|(scope, _)| scope);
-        let record = second.map_or(&NOTHING, |(_, record)| record);
-        let (of_global, of_second) = (global.meters_beyond(), record.meters_beyond());
-        Self {
-            rules: Rules {
-                global: global.part_with(of_global),
-                second: record.part_with(of_second),
-                second_scope,
-                thresholds: global.thresholds,
-                third: None,
-            },
-            decided_at,
-            extras: None,
-        }
+        let rules = Rules::of_records(global, second, None);
+        Self { rules, decided_at, extras: None }
     }
 
     #[inline]
@@ -203,11 +189,20 @@ impl Allowed {
         self.extras.as_deref().is_some_and(flag)
     }
 
-    /// Returns the denial that enforced limits would have given, if the limiter or the key is in shadow mode. Nothing
-    /// was charged then.
+    /// Returns the denial that enforced limits would have given, if the limiter, the key or a group of it is in shadow mode.
+    /// A level in shadow mode that would have denied the call was not charged; all others were.
     #[must_use]
     pub fn shadowed(&self) -> Option<&Denied> {
         self.extras.as_deref()?.shadowed.as_ref()
+    }
+
+    /// Adds the denial by levels in shadow mode. All others have charged the call.
+    pub(crate) fn shadowing(self, denied: Denied) -> Self {
+        self.with(|extras| (extras.shadowed, extras.charged) = (Some(denied), true))
+    }
+
+    fn is_uncharged_in_shadow(&self) -> bool {
+        self.has(|extras| extras.shadowed.is_some() && !extras.charged)
     }
 
     /// Flags the call as one that had been allowed before.
@@ -266,11 +261,11 @@ impl Allowed {
         self.has(|extras| extras.unchecked)
     }
 
-    /// Returns whether this decision charged the call. A replay did not, nor did a call that was let through in shadow
-    /// mode or unchecked.
+    /// Returns whether this decision charged the call to any level. A replay did not, nor did a call that shadow mode alone let
+    /// through, or one that was let through unchecked.
     #[must_use]
     pub fn is_newly_charged(&self) -> bool {
-        !self.replayed() && !self.unchecked() && self.shadowed().is_none()
+        !self.replayed() && !self.unchecked() && !self.is_uncharged_in_shadow()
     }
 
     /// Returns the thresholds that this charge was the first to reach in their windows, by the order of rules, rising.
@@ -285,8 +280,10 @@ impl Allowed {
 impl Serialize for Allowed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let shadowed = self.shadowed();
+        let is_charged = shadowed.is_some() && !self.is_uncharged_in_shadow();
         let fields = 6_usize
             .saturating_add(usize::from(shadowed.is_some()))
+            .saturating_add(usize::from(is_charged))
             .saturating_add(usize::from(self.unchecked()));
         let mut allowed = serializer.serialize_struct("Allowed", fields)?;
         allowed.serialize_field("rules", &self.rules)?;
@@ -300,6 +297,9 @@ impl Serialize for Allowed {
         }
         if let Some(shadowed) = shadowed {
             allowed.serialize_field("shadowed", shadowed)?;
+        }
+        if is_charged {
+            allowed.serialize_field("charged", &true)?;
         }
         allowed.end()
     }
@@ -327,6 +327,9 @@ struct RawAllowed {
     /// In shadow mode: the denial that there would have been.
     #[serde(default)]
     shadowed: Option<Denied>,
+    /// Whether levels that are not in shadow mode have charged the call nevertheless.
+    #[serde(default)]
+    charged: bool,
 }
 
 #[cfg(feature = "utoipa")]
@@ -334,8 +337,8 @@ crate::openapi::schema_of!(Allowed, RawAllowed);
 
 impl From<RawAllowed> for Allowed {
     fn from(raw: RawAllowed) -> Self {
-        let RawAllowed { degraded, replayed, unchecked, crossed, shadowed, .. } = raw;
-        let extras = Extras { degraded, replayed, unchecked, crossed, shadowed };
+        let RawAllowed { degraded, replayed, unchecked, crossed, shadowed, charged, .. } = raw;
+        let extras = Extras { degraded, replayed, unchecked, crossed, shadowed, charged };
         let is_any = extras != Extras::default();
         Self {
             rules: Rules::restored(raw.rules, Some(raw.credits)),

@@ -11,7 +11,7 @@ use crate::limits::{Quantity, Within};
 use crate::names::{AssetId, KeyId};
 use crate::rule::{Rule, Scope};
 use crate::rules::{RuleState, Rules, Violation};
-use crate::state::ScopeId;
+use crate::state::{ScopeId, ScopeOf};
 
 /// A denied call, with the first reason that applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,15 +38,22 @@ pub struct Denied {
 pub enum DenialReason {
     /// The key never existed, or was deleted.
     KeyUnknown,
-    /// The key has expired.
+    /// The key or a group of it has expired.
     KeyExpired {
         /// The instant of the expiry.
         expired_at: Timestamp,
+        /// The group that has expired; left out if it is the key itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<KeyId>,
     },
     /// An admin key manages keys and makes no calls.
     AdminKey,
-    /// The key's configuration does not list the asset, and denies all others.
-    AssetDenied,
+    /// The configuration of the key or of a group does not list the asset, and denies all others.
+    AssetDenied {
+        /// The group that denies it; left out if it is the key itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<KeyId>,
+    },
     /// At least one rule would have been broken that counts credits for ever.
     BudgetExhausted(Box<LimitExceeded>),
     /// At least one rule would have been broken.
@@ -70,7 +77,7 @@ impl DenialReason {
             Self::KeyUnknown => "key_unknown",
             Self::KeyExpired { .. } => "key_expired",
             Self::AdminKey => "admin_key",
-            Self::AssetDenied => "asset_denied",
+            Self::AssetDenied { .. } => "asset_denied",
             Self::BudgetExhausted(_) => "budget_exhausted",
             Self::RateLimited(_) => "rate_limited",
         }
@@ -91,7 +98,7 @@ impl Denied {
     pub(crate) const fn is_lifted_in_shadow(&self) -> bool {
         matches!(
             self.reason,
-            DenialReason::AssetDenied
+            DenialReason::AssetDenied { .. }
                 | DenialReason::RateLimited(_)
                 | DenialReason::BudgetExhausted(_)
         )
@@ -220,14 +227,22 @@ impl fmt::Display for Denied {
         }
         match &self.reason {
             DenialReason::KeyUnknown => f.write_str("unknown key: it never existed or was deleted"),
-            DenialReason::KeyExpired { expired_at } => write!(f, "the key expired at {expired_at}"),
+            DenialReason::KeyExpired { expired_at, group: None } => {
+                write!(f, "the key expired at {expired_at}")
+            }
+            DenialReason::KeyExpired { expired_at, group: Some(group) } => {
+                write!(f, "group {group} expired at {expired_at}")
+            }
             DenialReason::AdminKey => {
                 f.write_str("an admin key manages keys and makes no calls: use a member key")
             }
-            DenialReason::AssetDenied => {
-                f.write_str(
-                    "only the assets that the key lists may be called, and this call is of ",
-                )?;
+            DenialReason::AssetDenied { group } => {
+                f.write_str("only the assets that ")?;
+                match group {
+                    Some(group) => write!(f, "group {group}")?,
+                    None => f.write_str("the key")?,
+                }
+                f.write_str(" lists may be called, and this call is of ")?;
                 match &self.asset {
                     Some(asset) => write!(f, "{asset:?}"),
                     None => f.write_str("another"),
@@ -243,17 +258,19 @@ impl fmt::Display for Denied {
 impl Denied {
     fn fmt_exceeded(&self, exceeded: &LimitExceeded, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, violation) in exceeded.violations().enumerate() {
-            let Violation { rule: Rule { scope, window, unit }, used, limit, asked, resets_at } =
-                violation;
+            let exceeds_limit = violation.exceeds_limit();
+            let Violation { group, rule, used, limit, asked, resets_at } = violation;
+            let Rule { scope, window, unit } = rule;
             let separator = if position == 0 { "" } else { "; " };
             let [used, limit, asked] = [used, limit, asked].map(|amount| Quantity(amount, unit));
             let (unit, window) = (unit.label(), Within(window));
-            match violation.exceeds_limit() {
+            match exceeds_limit {
                 false => write!(f, "{separator}{used} of {limit} {unit} {window} are used")?,
                 true => write!(f, "{separator}at most {limit} {unit} {window} are allowed")?,
             }
             let asset = self.asset.clone().filter(|_| scope == Scope::Asset);
-            write!(f, " for {}, this call asks for {asked}", ScopeId { scope, asset })?;
+            let scope = ScopeId { scope, asset };
+            write!(f, " for {}, this call asks for {asked}", ScopeOf(group.as_ref(), &scope))?;
             if let Some(resets_at) = resets_at {
                 write!(f, ", reset at {resets_at}")?;
             }
@@ -285,6 +302,9 @@ struct RawExceeded {
     /// The violated rule that resets last.
     #[serde(default)]
     binding: Option<Rule>,
+    /// The group whose rule that is; left out if it is one of the key itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    binding_group: Option<KeyId>,
     /// The charge that was denied.
     charge: Charge,
     /// The first instant at which the same charge would be allowed, if there is one.
@@ -296,10 +316,12 @@ crate::openapi::schema_of!(LimitExceeded, RawExceeded);
 
 impl From<LimitExceeded> for RawExceeded {
     fn from(exceeded: LimitExceeded) -> Self {
+        let binding = exceeded.binding();
         Self {
             rules: exceeded.rules.iter().collect(),
             violated: exceeded.violations().collect(),
-            binding: exceeded.binding().map(|violation| violation.rule),
+            binding: binding.as_ref().map(|violation| violation.rule),
+            binding_group: binding.and_then(|violation| violation.group),
             charge: exceeded.charge,
             retry_at: exceeded.retry_at,
         }
@@ -319,6 +341,7 @@ mod tests {
     use crate::credits::Credits;
     use crate::decision::{Allowed, Decision};
     use crate::evaluate;
+    use crate::levels::Levels;
     use crate::limits::{Limits, LimitsBuilder};
     use crate::state::KeyState;
     use crate::thresholds::Thresholds;
@@ -335,7 +358,7 @@ mod tests {
 
     fn denied(state: &KeyState, asset: Option<&AssetId>, charge: &Charge) -> Denied {
         let key = "ci".parse().unwrap();
-        let decision = evaluate::peek(state, &key, state.locate(asset), charge, NOON);
+        let decision = evaluate::peek(&Levels::of_key(&key, asset, state), charge, NOON);
         let json = serde_json::to_string(&decision).unwrap();
         assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), decision, "{json}");
         assert_eq!(decision.denied().unwrap().key(), Some(&key));
@@ -456,9 +479,9 @@ mod tests {
         let exceeded = || Box::new(LimitExceeded::new(Rules::NONE, Charge::request(), None));
         for reason in [
             DenialReason::KeyUnknown,
-            DenialReason::KeyExpired { expired_at: Timestamp::START_OF_1970 },
+            DenialReason::KeyExpired { expired_at: Timestamp::START_OF_1970, group: None },
             DenialReason::AdminKey,
-            DenialReason::AssetDenied,
+            DenialReason::AssetDenied { group: None },
             DenialReason::BudgetExhausted(exceeded()),
             DenialReason::RateLimited(exceeded()),
         ] {

@@ -30,6 +30,29 @@ pub enum InvalidValue {
         /// The most bytes it may have.
         max: usize,
     },
+    /// A key id with more segments than a path may have.
+    #[error(
+        "a key id has {count} segments, but may have at most {max}: one for each group, and one for the key"
+    )]
+    TooManySegments {
+        /// The number of segments.
+        count: usize,
+        /// The most there may be.
+        max: usize,
+    },
+    /// An admin key beneath a group.
+    #[error(
+        "the id of an admin key has one segment, but this one has {segments}: an admin key belongs to no group"
+    )]
+    AdminInGroup {
+        /// The number of segments.
+        segments: usize,
+    },
+    /// An access key for a group.
+    #[error(
+        "a group makes no calls, so it has no access key: leave it out, or create a key beneath the group"
+    )]
+    GroupAccessKey,
     /// An id or a name with a character that changes how the text around it is shown.
     #[error(
         "{what} has the character U+{:04X}, a control character that changes how text is shown: leave it out",
@@ -234,6 +257,12 @@ pub enum KeysError {
     /// A living key has this id already.
     #[error("the key id {0:?} is in use: choose another one")]
     IdTaken(String),
+    /// There is no such group in the workspace, beneath which a key was to be created.
+    #[error("no group {0:?} in this workspace: create it first")]
+    NoGroup(KeyId),
+    /// Keys or groups lie beneath a group that was to be deleted.
+    #[error("keys or groups lie beneath group {0:?}: delete them first")]
+    NotEmpty(KeyId),
     /// The access key, or its first and last four characters, are those of another key of the workspace.
     #[error(
         "the access key is taken: another key has the same first and last four characters; bring another access key"

@@ -3,18 +3,26 @@
 //! [`prepare`] → [`apply`](crate::operation::apply) → [`explain`], for a store that holds the state itself and has exclusive
 //! access to it. A remote store uses each of the three separately.
 
+use smallvec::SmallVec;
+
 use crate::charge::{Amounts, Charge};
 use crate::clock::Timestamp;
+use crate::config::KeyKind;
 use crate::crossing::Crossing;
 use crate::decision::{Allowed, Decision};
 use crate::explain;
-use crate::names::KeyId;
+use crate::levels::{LevelSet, Levels, LevelsMut};
+use crate::names::{AssetId, KeyId};
 use crate::prepare;
 use crate::record::Record;
 use crate::rule::Scope;
+use crate::rules::{More, Rules};
 use crate::state::{KeyState, LocatedAsset};
 
-/// Decides a call, and charges it if it is allowed.
+/// The records of a level that a call meets, if it meets no more than two.
+type Met<'a> = (&'a Record, Option<(Scope, &'a Record)>);
+
+/// Decides a call of a key without groups, and charges it if it is allowed.
 ///
 /// A denial changes nothing, except that it rebases the windows of a key after a clock far ahead was set right.
 #[inline(always)] // one instruction in twenty went into the call
@@ -25,78 +33,150 @@ pub fn charge(
     charge: &Charge,
     now: Timestamp,
 ) -> Decision {
-    if let Some((global, second)) = take(state, asset, charge, now) {
+    let amounts = Amounts::of(charge);
+    if state.kind == KeyKind::Member
+        && let Some((global, second)) = take(state, asset, &amounts, now)
+    {
         return Decision::Allowed(Allowed::of(global, second, now));
     }
-    consider(state, key, asset, charge, now)
+    consider(&mut LevelsMut::of_key(key, asset.id, state), charge, now)
 }
 
-/// Charges a call that makes a request and simply fits: there is room everywhere, no window ends, and no stop is reached.
-/// Nearly every call is of this kind. Returns the records of the call.
-#[inline(always)]
-pub(crate) fn take<'a>(
-    state: &'a mut KeyState,
-    asset: LocatedAsset<'_>,
+/// Decides a call that meets several levels, and charges all of them if it is allowed.
+pub fn charge_all(levels: &mut LevelsMut<'_>, charge: &Charge, now: Timestamp) -> Decision {
+    match take_all(levels, charge, now) {
+        Some(decision) => decision,
+        None => consider(levels, charge, now),
+    }
+}
+
+/// Charges a call to all its levels, if it simply fits in each.
+pub(crate) fn take_all(
+    levels: &mut LevelsMut<'_>,
     charge: &Charge,
     now: Timestamp,
-) -> Option<(&'a Record, Option<(Scope, &'a Record)>)> {
+) -> Option<Decision> {
+    let (own, groups) = levels.states.split_last_mut()?;
+    take_in_groups(levels.key, levels.asset, groups, own, charge, now)
+}
+
+/// As [`charge_all`], of the key itself and of its groups, the outermost first.
+pub fn charge_in_groups(
+    key: &KeyId,
+    asset: Option<&AssetId>,
+    groups: &mut [&mut KeyState],
+    own: &mut KeyState,
+    charge: &Charge,
+    now: Timestamp,
+) -> Decision {
+    if let Some(decision) = take_in_groups(key, asset, groups, own, charge, now) {
+        return decision;
+    }
+    let states = groups.iter_mut().map(|group| &mut **group).chain([own]);
+    consider(&mut LevelsMut::new(key, asset, states), charge, now)
+}
+
+/// Decides a call that simply fits in each of its levels, and charges all of them.
+#[inline]
+fn take_in_groups(
+    key: &KeyId,
+    asset: Option<&AssetId>,
+    groups: &mut [&mut KeyState],
+    own: &mut KeyState,
+    charge: &Charge,
+    now: Timestamp,
+) -> Option<Decision> {
     let amounts = Amounts::of(charge);
-    if !amounts.makes_request() || !state.is_usable(now) {
+    if own.kind != KeyKind::Member {
+        return None;
+    }
+    let asset_in_own = own.locate(asset);
+    let mut located = [asset_in_own; KeyId::MAX_SEGMENTS];
+    let mut taken = 0_usize;
+    for (group, asset_in) in groups.iter_mut().zip(&mut located) {
+        *asset_in = group.locate(asset);
+        if take(group, *asset_in, &amounts, now).is_none() {
+            break;
+        }
+        taken = taken.saturating_add(1);
+    }
+    if taken < groups.len() || take(own, asset_in_own, &amounts, now).is_none() {
+        for (group, asset) in groups.iter_mut().zip(located).take(taken) {
+            let (global, second) = group.meet(asset)?;
+            global.give_back(&amounts);
+            if let Some((_, second)) = second {
+                second.give_back(&amounts);
+            }
+        }
+        return None;
+    }
+    let mut outer = None;
+    for (level, (group, asset)) in groups.iter_mut().zip(located).enumerate() {
+        let (global, second) = met(group, asset)?;
+        outer = Some(More::of_group(key, level, Rules::of_records(global, second, outer)));
+    }
+    let (global, second) = met(own, asset_in_own)?;
+    let rules = Rules::of_records(global, second, outer);
+    Some(Decision::Allowed(Allowed::new(rules, now)))
+}
+
+fn met<'a>(state: &'a mut KeyState, asset: LocatedAsset<'_>) -> Option<Met<'a>> {
+    let (global, second) = state.meet(asset)?;
+    Some((&*global, second.map(|(scope, record)| (scope, &*record))))
+}
+
+/// Charges a call that makes a request and simply fits in a level: there is room everywhere, no window ends, and no stop is
+/// reached. Nearly every call is of this kind. Returns the records of the call.
+#[inline(always)]
+fn take<'a>(
+    state: &'a mut KeyState,
+    asset: LocatedAsset<'_>,
+    amounts: &Amounts,
+    now: Timestamp,
+) -> Option<Met<'a>> {
+    if !amounts.makes_request() || state.is_expired(now) {
         return None;
     }
     let (global, second) = state.meet(asset)?;
-    if !global.take(&amounts, now) {
+    if !global.take(amounts, now) {
         return None;
     }
     let Some((scope, record)) = second else { return Some((global, None)) };
-    if record.take(&amounts, now) {
+    if record.take(amounts, now) {
         return Some((global, Some((scope, record))));
     }
-    global.give_back(&amounts);
+    global.give_back(amounts);
     None
 }
 
 /// Decides any call, also where windows end, limits change, a stop is reached or a clock was set right.
 #[cold]
-fn consider(
-    state: &mut KeyState,
-    key: &KeyId,
-    asset: LocatedAsset<'_>,
-    charge: &Charge,
-    now: Timestamp,
-) -> Decision {
-    if let Some(refused) = explain::refused(state, key, asset, charge, now) {
-        if let Some(rebase) = prepare::rebase(state, asset, now) {
-            rebase.commit(state, asset, now);
+fn consider(levels: &mut LevelsMut<'_>, charge: &Charge, now: Timestamp) -> Decision {
+    let refused = explain::refused(&levels.as_ref(), charge, now);
+    if let Some(refused) = refused {
+        let rebase = prepare::rebase(&levels.as_ref(), now);
+        if let Some(rebase) = rebase {
+            rebase.commit(levels, now);
         }
         return refused;
     }
-    explain::admitted(state, asset, charge, now)
+    let spared = explain::spared(&levels.as_ref(), charge, now);
+    explain::admitted(levels, charge, spared, now)
 }
 
-/// Returns the answer that [`charge`](self::charge()) would give, and changes nothing.
-pub fn peek(
-    state: &KeyState,
-    key: &KeyId,
-    asset: LocatedAsset<'_>,
-    charge: &Charge,
-    now: Timestamp,
-) -> Decision {
-    let mut state = state.relevant_to(asset);
-    let asset = state.locate(asset.id);
-    self::charge(&mut state, key, asset, charge, now)
+/// Returns the answer that a charge of the call would give, and changes nothing.
+pub fn peek(levels: &Levels<'_>, charge: &Charge, now: Timestamp) -> Decision {
+    let states = levels.states.iter();
+    let mut states: SmallVec<[KeyState; 1]> =
+        states.map(|state| state.relevant_to(state.locate(levels.asset))).collect();
+    charge_all(&mut LevelsMut::new(levels.key, levels.asset, &mut states), charge, now)
 }
 
 /// Counts a charge in the current windows, whether it fits or not: a call that was allowed elsewhere is never refused. Returns
 /// the thresholds that it reached.
-pub(crate) fn record(
-    state: &mut KeyState,
-    asset: LocatedAsset<'_>,
-    charge: &Charge,
-    now: Timestamp,
-) -> Vec<Crossing> {
-    let prepared = prepare::record(state, asset, charge, now);
-    prepared.commit(state, asset, now).map_or_else(Vec::new, |committed| committed.crossed)
+pub(crate) fn record(levels: &mut LevelsMut<'_>, charge: &Charge, now: Timestamp) -> Vec<Crossing> {
+    let prepared = prepare::record(&levels.as_ref(), charge, LevelSet::NONE, now);
+    prepared.commit(levels, now).map_or_else(Vec::new, |committed| committed.crossed)
 }
 
 #[cfg(test)]

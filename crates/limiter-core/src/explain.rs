@@ -6,23 +6,37 @@ use crate::config::KeyKind;
 use crate::decision::{Allowed, Decision};
 use crate::denied::{DenialReason, Denied, LimitExceeded};
 use crate::evaluate;
+use crate::levels::{LevelSet, Levels, LevelsMut};
 use crate::names::KeyId;
-use crate::prepare::{self, Committed, Plan, Staged};
-use crate::state::{KeyState, LocatedAsset};
+use crate::prepare::{self, Committed, Plan};
+use crate::state::KeyState;
 
-/// Charges an admitted call to the state as it was before the call, and returns the answer.
+/// Charges an admitted call to the levels as they were before the call, and returns the answer. These levels in shadow did not
+/// admit it, and are not charged.
 pub fn admitted(
-    state: &mut KeyState,
-    asset: LocatedAsset<'_>,
+    levels: &mut LevelsMut<'_>,
     charge: &Charge,
+    spared: LevelSet,
     now: Timestamp,
 ) -> Decision {
-    if let Some((global, second)) = evaluate::take(state, asset, charge, now) {
-        return Decision::Allowed(Allowed::of(global, second, now));
+    if spared.is_empty()
+        && let Some(decision) = evaluate::take_all(levels, charge, now)
+    {
+        return decision;
     }
-    let prepared = prepare::record(state, asset, charge, now);
-    match prepared.commit(state, asset, now) {
-        Some(committed) => allowed(committed, now),
+    let (shadowed, prepared) = {
+        let before = levels.as_ref();
+        let shadowed = (!spared.is_empty()).then(|| denial(&before, charge, spared, now));
+        (shadowed.flatten(), prepare::record(&before, charge, spared, now))
+    };
+    match prepared.commit(levels, now) {
+        Some(committed) => match allowed(committed, now) {
+            Decision::Allowed(allowed) => Decision::Allowed(match shadowed {
+                Some(denied) => allowed.shadowing(denied),
+                None => allowed,
+            }),
+            denied => denied,
+        },
         // An operation always applies to the state that it was prepared from.
         None => Decision::unchecked(now),
     }
@@ -34,86 +48,132 @@ pub(crate) fn allowed(committed: Committed, now: Timestamp) -> Decision {
     Decision::Allowed(Allowed::new(rules, now).crossing(crossed))
 }
 
-/// Returns the denial of a call if there is a reason, or in shadow mode the allowed decision in its place.
-pub fn refused(
-    state: &KeyState,
-    key: &KeyId,
-    asset: LocatedAsset<'_>,
-    charge: &Charge,
+/// Returns the denial of a call if there is a reason; or, if all its levels are in shadow mode and would deny it, the allowed
+/// decision in its place.
+pub fn refused(levels: &Levels<'_>, charge: &Charge, now: Timestamp) -> Option<Decision> {
+    let shadow = levels.in_shadow();
+    if let Some(denied) = denial_but_for_rules(levels, now) {
+        return Some(Decision::Denied(denied));
+    }
+    if let Some(denied) = denial(levels, charge, shadow.others(), now) {
+        return Some(Decision::Denied(denied));
+    }
+    let spared = spared(levels, charge, now);
+    if !spared.has_all(levels.states.len()) {
+        return None;
+    }
+    Some(Decision::Denied(denial(levels, charge, spared, now)?).in_shadow())
+}
+
+/// Returns the denial of what an amendment adds, if there is a reason: it does not fit in the levels that are `short`. If all
+/// that have a reason are in shadow mode, it is let through.
+pub(crate) fn refused_amendment(
+    levels: &Levels<'_>,
+    added: &Charge,
+    short: LevelSet,
     now: Timestamp,
 ) -> Option<Decision> {
-    let reason = match refusal(state, asset, charge, now)? {
-        Refusal::KeyExpired(expired_at) => DenialReason::KeyExpired { expired_at },
-        Refusal::AdminKey => DenialReason::AdminKey,
-        Refusal::AssetDenied => DenialReason::AssetDenied,
-        Refusal::Exceeded { budget } => {
-            let rules = Plan::at(state, asset, now).rules();
-            let retry_at = retry_at(state, asset, charge, now);
-            let exceeded = Box::new(LimitExceeded::new(rules, *charge, retry_at));
-            if budget {
-                DenialReason::BudgetExhausted(exceeded)
-            } else {
-                DenialReason::RateLimited(exceeded)
-            }
-        }
+    let (shadow, by) = (levels.in_shadow(), short.and_also(levels.denying()));
+    if let Some(denied) = denial_but_for_rules(levels, now) {
+        return Some(Decision::Denied(denied));
+    }
+    if let Some(denied) = denial(levels, added, by.within(shadow.others()), now) {
+        return Some(Decision::Denied(denied));
+    }
+    denial(levels, added, by.within(shadow), now).map(|denied| Decision::Denied(denied).in_shadow())
+}
+
+/// Returns the levels in shadow mode that would deny a call.
+#[must_use]
+pub fn spared(levels: &Levels<'_>, charge: &Charge, now: Timestamp) -> LevelSet {
+    let shadow = levels.in_shadow();
+    if shadow.is_empty() {
+        return LevelSet::NONE;
+    }
+    let (plan, denying) = (Plan::at(levels, now), levels.denying());
+    let is_spared = |level: &usize| {
+        let of_level = LevelSet::NONE.with(*level);
+        shadow.contains(*level)
+            && (denying.contains(*level)
+                || plan.rules(levels, of_level).violated_by(charge).next().is_some())
     };
-    let denied = Decision::Denied(Denied::new(Some(key), asset.id, Some(now), reason));
-    Some(if state.shadow { denied.in_shadow() } else { denied })
+    (0..levels.states.len()).filter(is_spared).collect()
 }
 
 /// Returns the answer to a repeated call that was allowed before: the current rules of the call, without any charge.
-pub fn replayed(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> Decision {
-    Decision::Allowed(Allowed::new(Plan::at(state, asset, now).rules(), now).replay())
+pub fn replayed(levels: &Levels<'_>, now: Timestamp) -> Decision {
+    let rules = Plan::at(levels, now).rules(levels, LevelSet::ALL);
+    Decision::Allowed(Allowed::new(rules, now).replay())
 }
 
-#[derive(Clone, Copy)]
-enum Refusal {
-    KeyExpired(Timestamp),
-    AdminKey,
-    AssetDenied,
-    Exceeded { budget: bool },
+/// Returns the denial for a reason that shadow mode does not lift.
+fn denial_but_for_rules(levels: &Levels<'_>, now: Timestamp) -> Option<Denied> {
+    let denied = |at, reason| Some(Denied::new(Some(levels.key), levels.asset, at, reason));
+    let kind = levels.states.last().map(|key| key.kind);
+    if kind.is_none_or(|kind| kind == KeyKind::Group) {
+        return denied(None, DenialReason::KeyUnknown);
+    }
+    let expired = |state: &&KeyState| state.expires_at.filter(|expires_at| *expires_at <= now);
+    let expired = levels.states.iter().map(expired).enumerate();
+    let mut expired = expired.filter_map(|(level, expired_at)| Some((level, expired_at?)));
+    if let Some((level, expired_at)) = expired.next() {
+        let group = levels.group(level);
+        return denied(Some(now), DenialReason::KeyExpired { expired_at, group });
+    }
+    (kind == Some(KeyKind::Admin)).then(|| denied(Some(now), DenialReason::AdminKey)).flatten()
 }
 
-/// Returns the first reason to refuse the call, if there is any.
-fn refusal(
-    state: &KeyState,
-    asset: LocatedAsset<'_>,
-    charge: &Charge,
-    now: Timestamp,
-) -> Option<Refusal> {
-    if let Some(expired_at) = state.expires_at.filter(|expires_at| *expires_at <= now) {
-        return Some(Refusal::KeyExpired(expired_at));
+/// Returns the denial by these levels, if any of them has a reason.
+fn denial(levels: &Levels<'_>, charge: &Charge, by: LevelSet, now: Timestamp) -> Option<Denied> {
+    let denied = |reason| Some(Denied::new(Some(levels.key), levels.asset, Some(now), reason));
+    if let Some(level) = first(levels.denying(), by) {
+        return denied(DenialReason::AssetDenied { group: levels.group(level) });
     }
-    if state.kind == KeyKind::Admin {
-        return Some(Refusal::AdminKey);
-    }
-    if state.denies(asset) {
-        return Some(Refusal::AssetDenied);
-    }
-    let rules = Plan::at(state, asset, now).rules();
-    let mut violated = rules.violated_by(charge).peekable();
-    violated.peek()?;
-    Some(Refusal::Exceeded { budget: violated.any(|(state, _)| state.rule.is_budget()) })
+    let rules = Plan::at(levels, now).rules(levels, by);
+    let is_budget = {
+        let mut violated = rules.violated_by(charge).peekable();
+        violated.peek()?;
+        violated.any(|(state, _)| state.rule.is_budget())
+    };
+    let retry_at = retry_at(levels, charge, by, now);
+    let exceeded = Box::new(LimitExceeded::new(rules, *charge, retry_at));
+    denied(match is_budget {
+        true => DenialReason::BudgetExhausted(exceeded),
+        false => DenialReason::RateLimited(exceeded),
+    })
 }
 
-/// Returns the first instant at which the charge would be admitted if nothing else were consumed.
+fn first(levels: LevelSet, of: LevelSet) -> Option<usize> {
+    (0..KeyId::MAX_SEGMENTS).find(|level| levels.contains(*level) && of.contains(*level))
+}
+
+/// Returns the first instant at which these levels would admit the charge if nothing else were consumed.
 ///
 /// Only the end of a window makes room, so that each end is tried in full: by then a pending limit may
-/// be in force, or the key may have expired.
+/// be in force, or a level may have expired.
 fn retry_at(
-    state: &KeyState,
-    asset: LocatedAsset<'_>,
+    levels: &Levels<'_>,
     charge: &Charge,
+    by: LevelSet,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let mut state = state.relevant_to(asset);
-    let asset = state.locate(asset.id);
-    if let Some(rebase) = prepare::rebase(&state, asset, now) {
-        rebase.commit(&mut state, asset, now);
+    let (key, asset) = (levels.key, levels.asset);
+    let states = levels.states.iter();
+    let mut states: Vec<_> = states.map(|state| state.relevant_to(state.locate(asset))).collect();
+    let mut levels = LevelsMut::new(key, asset, &mut states);
+    let rebase = prepare::rebase(&levels.as_ref(), now);
+    if let Some(rebase) = rebase {
+        rebase.commit(&mut levels, now);
     }
-    let plan = Plan::at(&state, asset, now);
-    let mut ends: Vec<_> = plan.scopes().flat_map(Staged::ends).collect();
+    let levels = levels.as_ref();
+    let mut ends: Vec<_> = Plan::at(&levels, now).ends(by).collect();
     ends.sort_unstable();
     ends.dedup();
-    ends.into_iter().find(|end| refusal(&state, asset, charge, *end).is_none())
+    let admits = |end: &Timestamp| {
+        denial_but_for_rules(&levels, *end).is_none() && {
+            let rules = Plan::at(&levels, *end).rules(&levels, by);
+            rules.violated_by(charge).next().is_none()
+        }
+    };
+    ends.into_iter().find(admits)
 }

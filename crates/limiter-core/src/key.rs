@@ -30,7 +30,7 @@ pub struct KeyRecord {
     pub id: KeyId,
     /// The workspace it belongs to.
     pub workspace: WorkspaceId,
-    /// Member or admin.
+    /// Member, admin or group.
     pub kind: KeyKind,
     /// The ends of its access key, if it has one.
     #[cfg_attr(feature = "utoipa", schema(required = true))]

@@ -2,7 +2,7 @@
 
 use crate::access_key::{AccessKey, Entropy, generate_key_id};
 use crate::clock::Timestamp;
-use crate::config::{Effective, KeyConfig, KeyKind, NewAccess, NewKey};
+use crate::config::{Effective, KeyConfig, KeyKind, NewAccess, NewId, NewKey};
 use crate::error::{BoxError, CallError, InvalidValue, KeysError, StoreError};
 use crate::history::DayHistory;
 use crate::key::{CreatedKey, KeyRecord, StoredSecret};
@@ -118,9 +118,10 @@ impl<'a> Keys<'a> {
     /// The answer is the only place that ever shows the access key.
     ///
     /// # Errors
-    /// [`KeysError::IdTaken`], [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`] if another living key has the
-    /// id, name or access key of this one; [`KeysError::Invalid`] for too many assets; an error about the caller; or a
-    /// store error.
+    /// [`KeysError::NoGroup`] if the workspace has no group that its id names; [`KeysError::IdTaken`],
+    /// [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`] if another living key has the id, name or access key of this
+    /// one; [`KeysError::Invalid`] for too many assets, an admin key in a group or an access key of a group; an error about the
+    /// caller; or a store error.
     pub async fn create(&self, key: NewKey) -> Result<CreatedKey, KeysError> {
         let admin = self.admin().await?;
         self.issuer.create(self.store, admin.workspace, key, false).await
@@ -332,8 +333,8 @@ impl<'a> Keys<'a> {
     /// The engine never draws its id again; a caller who chooses ids must not use it again either.
     ///
     /// # Errors
-    /// [`KeysError::NotFound`]; [`KeysError::LastAdmin`]; [`KeysError::Damaged`] if a later version wrote the key; an
-    /// error about the caller; or a store error.
+    /// [`KeysError::NotFound`]; [`KeysError::LastAdmin`]; [`KeysError::NotEmpty`] for a group with anything beneath it;
+    /// [`KeysError::Damaged`] if a later version wrote the key; an error about the caller; or a store error.
     pub async fn delete(&self, id: &KeyId) -> Result<(), KeysError> {
         let admin = self.admin().await?;
         let deleted = self.store.delete(&admin.workspace, id).await;
@@ -397,6 +398,25 @@ impl<'a> Keys<'a> {
     }
 }
 
+/// Checks that a record may be stored: an admin key belongs to no group, and a group has no access key.
+///
+/// # Errors
+/// [`InvalidValue::AdminInGroup`] or [`InvalidValue::GroupAccessKey`].
+pub fn check_new(record: &NewRecord) -> Result<(), InvalidValue> {
+    match record.kind {
+        KeyKind::Admin => check_admin_id(&record.id),
+        KeyKind::Group if record.secret.is_some() => Err(InvalidValue::GroupAccessKey),
+        _ => Ok(()),
+    }
+}
+
+fn check_admin_id(id: &KeyId) -> Result<(), InvalidValue> {
+    match id.depth() {
+        1 => Ok(()),
+        segments => Err(InvalidValue::AdminInGroup { segments }),
+    }
+}
+
 /// Returns whether this is an admin key that never expires. It keeps its workspace manageable for ever.
 #[must_use]
 pub fn is_permanent_admin(kind: KeyKind, expires_at: Option<Timestamp>) -> bool {
@@ -422,6 +442,13 @@ struct Draft {
 impl Draft {
     fn of(key: NewKey, thresholds: Thresholds) -> Result<Self, KeysError> {
         key.config.check()?;
+        let brought = matches!(key.access, NewAccess::Brought(_));
+        match (&key.id, key.kind) {
+            (NewId::Chosen(id), KeyKind::Admin) => check_admin_id(id)?,
+            (NewId::DrawnBeneath(group), KeyKind::Admin) => check_admin_id(&group.child("a")?)?,
+            (_, KeyKind::Group) if brought => return Err(InvalidValue::GroupAccessKey.into()),
+            _ => {}
+        }
         Ok(Self { key, thresholds })
     }
 
@@ -444,8 +471,11 @@ impl Draft {
         };
         let record = NewRecord {
             id: match id {
-                Some(id) => id.clone(),
-                None => generate_key_id(entropy).map_err(KeysError::Entropy)?,
+                NewId::Chosen(id) => id.clone(),
+                NewId::DrawnBeneath(group) => {
+                    group.child(generate_key_id(entropy).map_err(KeysError::Entropy)?)?
+                }
+                NewId::Drawn => generate_key_id(entropy).map_err(KeysError::Entropy)?,
             },
             workspace: workspace.clone(),
             kind: *kind,

@@ -50,6 +50,7 @@ mod key;
 pub mod keys;
 mod known_keys;
 mod ledger;
+mod levels;
 mod limits;
 #[cfg(test)]
 mod messages;
@@ -95,6 +96,7 @@ pub use key::{CreatedKey, KeyRecord, ScopeLimits, StoredKey, StoredSecret};
 pub use keys::{Caller, Issuer, Keys, Upserted};
 pub use known_keys::{KnownKey, KnownKeys};
 pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd, SavedLedger};
+pub use levels::{LevelPlace, LevelSet, Levels, LevelsMut};
 pub use limits::{Limit, Limits, LimitsBuilder, MAX_COUNT};
 pub use meter::{ANY, Ladder, Meter, STOPS, Stops, Take};
 pub use names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};

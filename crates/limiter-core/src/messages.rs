@@ -14,6 +14,7 @@ use crate::credits::Credits;
 use crate::denied::{DenialReason, Denied, LimitExceeded};
 use crate::error::{BoxError, InvalidValue, KeysError, StoreError};
 use crate::evaluate;
+use crate::levels::LevelsMut;
 use crate::limits::{Limits, LimitsBuilder, MAX_COUNT};
 use crate::names::{AssetId, KeyId, RequestId};
 use crate::reservation::ReservationError;
@@ -34,9 +35,9 @@ fn denials() -> Vec<Message> {
     let limited = |limits: LimitsBuilder| rate_limited(&limited_to(limits));
     let mut messages = variants!(by render; DenialReason {
         KeyUnknown,
-        KeyExpired { expired_at: NOON },
+        KeyExpired { expired_at: NOON, group: None },
         AdminKey,
-        AssetDenied,
+        AssetDenied { group: None },
         BudgetExhausted(limited(budget("5.50"))),
         RateLimited(limited(Limits::builder().output_tokens_per_minute(10).requests_per_day(1))),
     });
@@ -44,6 +45,9 @@ fn denials() -> Vec<Message> {
     let more = [
         ("BudgetExhausted for good", DenialReason::BudgetExhausted(limited(budget("1")))),
         ("RateLimited for good", DenialReason::RateLimited(limited(per_minute(6)))),
+        ("RateLimited by a group", DenialReason::RateLimited(limited_by_a_group())),
+        ("KeyExpired of a group", DenialReason::KeyExpired { expired_at: NOON, group: acme() }),
+        ("AssetDenied by a group", DenialReason::AssetDenied { group: acme() }),
         ("RateLimited until the key expires", DenialReason::RateLimited(rate_limited(&expires))),
     ];
     messages.extend(more.map(|(name, reason)| (name.to_owned(), render(reason))));
@@ -54,6 +58,9 @@ fn invalid_values() -> Vec<Message> {
     variants!(InvalidValue {
         TooLarge { what: "the number of requests", value: u128::from(MAX_COUNT) + 1 },
         Length { what: "a key name", length: 300, max: 256 },
+        TooManySegments { count: 5, max: 4 },
+        AdminInGroup { segments: 2 },
+        GroupAccessKey,
         Character { what: "a key name", character: '\u{202e}' },
         Instant { what: "the expiry of a key", instant: Timestamp::MAX },
         AccessKey { min: 16, max: 256 },
@@ -93,6 +100,8 @@ fn keys_errors() -> Vec<Message> {
         NameTaken("ci".to_owned()),
         Damaged { id: key(), source: cause() },
         IdTaken("ci".to_owned()),
+        NoGroup("acme".parse().unwrap()),
+        NotEmpty("acme".parse().unwrap()),
         AccessKeyTaken,
         AlreadyBootstrapped,
         FirstMustBeAdmin,
@@ -127,6 +136,27 @@ fn rate_limited(config: &KeyConfig) -> Box<LimitExceeded> {
     let _ = evaluate::charge(&mut state, &key(), located, &charge, NOON);
     let decision = evaluate::charge(&mut state, &key(), located, &charge, NOON);
     Box::new(decision.denied().and_then(Denied::exceeded).unwrap().clone())
+}
+
+/// A key whose group has room for one request per minute and one of the asset per day.
+fn limited_by_a_group() -> Box<LimitExceeded> {
+    let limits = |builder: LimitsBuilder| builder.build().unwrap();
+    let config = KeyConfig::named("acme")
+        .unwrap()
+        .with_global(limits(Limits::builder().requests_per_minute(1)))
+        .with_asset(asset(), limits(Limits::builder().requests_per_day(1)));
+    let mut group = KeyState::new(KeyKind::Group, &config, Thresholds::DEFAULT, NOON);
+    let config = KeyConfig::named("ci").unwrap();
+    let mut state = KeyState::new(KeyKind::Member, &config, Thresholds::DEFAULT, NOON);
+    let (key, asset) = ("acme/ci".parse().unwrap(), asset());
+    let mut levels = LevelsMut::new(&key, Some(&asset), [&mut group, &mut state]);
+    let _ = evaluate::charge_all(&mut levels, &Charge::request(), NOON);
+    let decision = evaluate::charge_all(&mut levels, &Charge::request(), NOON);
+    Box::new(decision.denied().and_then(Denied::exceeded).unwrap().clone())
+}
+
+fn acme() -> Option<KeyId> {
+    Some("acme".parse().unwrap())
 }
 
 fn limited_to(limits: LimitsBuilder) -> KeyConfig {

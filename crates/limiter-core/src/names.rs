@@ -1,5 +1,7 @@
 //! Ids and names: texts that are valid once they exist.
 
+mod key_id;
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::error::InvalidValue;
+
+pub use self::key_id::KeyId;
 
 /// Declares a text of 1 to `$max` bytes of UTF-8, whose characters `$checked` checks: [`opaque`] or [`shown`].
 macro_rules! bounded_text {
@@ -94,23 +98,6 @@ macro_rules! bounded_text {
             }
         }
     };
-}
-
-bounded_text! {
-    /// The id of an API key: 1 to 128 bytes, made by the engine or chosen by the caller, without control and
-    /// bidirectional control characters.
-    ///
-    /// An id is not a secret. A caller that chooses ids must never use one for a second key.
-    ///
-    /// ```
-    /// # use limiter_core as limiter;
-    /// use limiter::KeyId;
-    ///
-    /// let key: KeyId = "team-a/ci".parse()?;
-    /// assert!(KeyId::new("").is_err());
-    /// # Ok::<(), limiter::InvalidValue>(())
-    /// ```
-    KeyId, "a key id", 128, shown
 }
 
 bounded_text! {

@@ -78,7 +78,7 @@ macro_rules! schemas {
 
 schemas! {
     AssetId: text(AssetId::MAX_BYTES), "The id of an asset: a model or a tool.";
-    KeyId: text(KeyId::MAX_BYTES), "The id of a key.";
+    KeyId: text(KeyId::MAX_BYTES), "The id of a key or of a group: one to four segments of 1 to 64 bytes, with slashes between.";
     KeyName: text(KeyName::MAX_BYTES), "The name of a key, without control characters, unique in its workspace.";
     RequestId: text(RequestId::MAX_BYTES), "The id of a request or a reservation.";
     WorkspaceId: text(WorkspaceId::MAX_BYTES), "The id of a workspace.";

@@ -1,12 +1,13 @@
 //! The one operation on stored numbers: compare, then add, all of it or nothing.
 //!
 //! [`prepare`](crate::prepare) writes an operation, [`apply`] does it, and [`explain`](crate::explain) makes the answer.
-//! `apply` contains no rules: a remote store does the same on its server. The records are those of one call: the global one,
-//! then those of its asset and of other assets, if it meets them.
+//! `apply` contains no rules: a remote store does the same on its server. The records are those of one call: of each level the
+//! global one, then those of its asset and of other assets, if it meets them.
 
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
+use crate::levels::LevelSet;
 use crate::limits::MAX_COUNT;
 use crate::meter::{Ladder, Take};
 use crate::record::{ACCOUNT, Cell, Span, Stored, StoredWindow};
@@ -20,10 +21,12 @@ pub struct Operation {
     pub from: Timestamp,
     /// The first instant at which it may not be done any more.
     pub until: Timestamp,
-    /// The step of each record, before any call.
+    /// The step of each record, before any call; those of one level together.
     pub steps: SmallVec<[Step; 2]>,
-    /// The calls in their order, with the amounts that each takes from each record. Each call is done in full or not at all.
-    /// Without any call the steps alone are stored.
+    /// The levels that stop no call: if a call does not fit in one of them, it takes nothing there.
+    pub soft: LevelSet,
+    /// The calls in their order, with the amounts that each takes from each record. Each call is done in full, up to the soft
+    /// levels, or not at all. Without any call the steps alone are stored.
     pub calls: SmallVec<[SmallVec<[Takes; 2]>; 1]>,
 }
 
@@ -33,6 +36,8 @@ pub type Takes = SmallVec<[Take; 12]>;
 /// The part of an operation that concerns one record.
 #[derive(Clone, Debug)]
 pub struct Step {
+    /// The level of the record, from the outermost, which is 0.
+    pub level: usize,
     /// The generation that the record must have.
     pub generation: u32,
     /// Its windows, those that begin and those that end included, the shorter first.
@@ -103,8 +108,8 @@ pub enum Guard {
 /// How an operation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was done; whether each call was done, in their order.
-    Applied(SmallVec<[bool; 1]>),
+    /// It was done. Of each call in their order: the soft levels that it did not fit in; none if it was not done.
+    Applied(SmallVec<[Option<LevelSet>; 1]>),
     /// In every call, some cell has less than the required least value: nothing was done.
     Refused,
     /// A record has changed since the operation was prepared: nothing was done.
@@ -147,15 +152,9 @@ pub fn apply(
     }
     let mut done = SmallVec::new();
     for call in &operation.calls {
-        let mut taken = moved.clone();
-        let mut parts = taken.iter_mut().zip(&operation.steps).zip(call);
-        let fits = parts.all(|((record, step), takes)| step.take(record, takes));
-        if fits {
-            moved = taken;
-        }
-        done.push(fits);
+        done.push(operation.take(&mut moved, call));
     }
-    if !operation.calls.is_empty() && !done.contains(&true) {
+    if !operation.calls.is_empty() && !done.iter().any(Option::is_some) {
         return Verdict::Refused;
     }
     closed.extend(ended);
@@ -163,6 +162,36 @@ pub fn apply(
         *record = moved;
     }
     Verdict::Applied(done)
+}
+
+impl Operation {
+    /// Takes what a call asks for from the records of all levels, but of soft ones that have too little. Returns those; none if
+    /// it took nothing: another level has too little, or all have.
+    fn take(
+        &self,
+        records: &mut SmallVec<[Stored; 2]>,
+        call: &SmallVec<[Takes; 2]>,
+    ) -> Option<LevelSet> {
+        let mut taken = records.clone();
+        let mut short = LevelSet::NONE;
+        for ((record, step), takes) in taken.iter_mut().zip(&self.steps).zip(call) {
+            if !step.take(record, takes) {
+                short = short.with(step.level);
+                if !self.soft.contains(step.level) {
+                    return None;
+                }
+            }
+        }
+        if self.steps.iter().all(|step| short.contains(step.level)) && !self.steps.is_empty() {
+            return None;
+        }
+        for ((record, taken), step) in records.iter_mut().zip(taken).zip(&self.steps) {
+            if !short.contains(step.level) {
+                *record = taken;
+            }
+        }
+        Some(short)
+    }
 }
 
 impl Step {
@@ -279,6 +308,7 @@ mod tests {
 
     const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
     const MOST: i64 = MAX_COUNT.cast_signed();
+    const DONE: Option<LevelSet> = Some(LevelSet::NONE);
 
     fn at(minute: i64) -> Timestamp {
         Timestamp::from_unix_ms(NOON.unix_ms() + minute * 60_000)
@@ -313,7 +343,7 @@ mod tests {
                 .collect(),
         };
         let windows = record.windows.iter().map(of).collect();
-        Step { generation: 3, windows, stops: false }
+        Step { level: 0, generation: 3, windows, stops: false }
     }
 
     /// Takes one from the last cell for each call, if this is left.
@@ -330,7 +360,8 @@ mod tests {
             steps.iter().map(takes).collect()
         };
         let calls = least.iter().map(call).collect();
-        Operation { from: NOON, until: at(1), steps: steps.iter().cloned().collect(), calls }
+        let (steps, soft) = (steps.iter().cloned().collect(), LevelSet::NONE);
+        Operation { from: NOON, until: at(1), steps, soft, calls }
     }
 
     fn verdict(record: &Stored, guard: Guard) -> (Verdict, Stored) {
@@ -365,7 +396,7 @@ mod tests {
             (Guard::Anew(span(1), span(2)), 9),
         ] {
             let (verdict, after) = verdict(&record(), guard);
-            assert_eq!(verdict, Verdict::Applied(smallvec![true]), "{guard:?}");
+            assert_eq!(verdict, Verdict::Applied(smallvec![DONE]), "{guard:?}");
             assert_eq!(after.windows[0].cells[0].value, value, "{guard:?}");
         }
         let rebased = Span { rebases: 2, ..span(1) };
@@ -421,9 +452,9 @@ mod tests {
     fn each_call_is_done_or_not_and_if_none_is_nothing_changes() {
         let steps = [step(&record(), Guard::Roll(at(1)))];
         for (least, done, left) in [
-            (&[7, 7][..], Verdict::Applied(smallvec![true, false]), 6),
-            (&[8, 7], Verdict::Applied(smallvec![false, true]), 6),
-            (&[1, 1], Verdict::Applied(smallvec![true, true]), 5),
+            (&[7, 7][..], Verdict::Applied(smallvec![DONE, None]), 6),
+            (&[8, 7], Verdict::Applied(smallvec![None, DONE]), 6),
+            (&[1, 1], Verdict::Applied(smallvec![DONE, DONE]), 5),
             (&[8, 8], Verdict::Refused, 7),
             (&[], Verdict::Applied(smallvec![]), 7),
         ] {
@@ -469,5 +500,39 @@ mod tests {
         assert_eq!(closed_by(&day, Guard::Roll(at(2)), 11), [], "the call does not fit");
         let unused = of_a_day([MOST; 4]);
         assert_eq!(closed_by(&unused, Guard::Roll(at(2)), 1), [], "nothing was counted");
+    }
+
+    /// Three levels with 7 left each, of which a call wants `least`.
+    #[test]
+    fn a_soft_level_stops_no_call_and_keeps_what_it_has_if_the_call_does_not_fit() {
+        const SOFT: [usize; 2] = [0, 2];
+        let levels =
+            [0, 1, 2].map(|level| Step { level, ..step(&record(), Guard::Same(span(1), span(1))) });
+        let left = |soft: LevelSet, least: [i64; 3]| {
+            let take = |least| Takes::from_iter([Take { least, less: 1 }]);
+            let calls = smallvec![least.into_iter().map(take).collect()];
+            let operation = Operation { soft, calls, ..operation(&levels, &[]) };
+            let mut records = [record(), record(), record()];
+            let verdict = apply(&mut records, &operation, NOON, &mut Vec::new());
+            (verdict, records.map(|record| record.windows[0].cells[0].value))
+        };
+        let soft = LevelSet::from_iter(SOFT);
+        let short =
+            |levels: &[usize]| Verdict::Applied(smallvec![Some(levels.iter().copied().collect())]);
+        assert_eq!(left(soft, [1, 1, 1]), (short(&[]), [6, 6, 6]));
+        assert_eq!(left(soft, [8, 1, 1]), (short(&[0]), [7, 6, 6]));
+        assert_eq!(left(soft, [8, 1, 8]), (short(&SOFT), [7, 6, 7]));
+        assert_eq!(
+            left(soft, [1, 8, 1]),
+            (Verdict::Refused, [7, 7, 7]),
+            "a level that is not soft"
+        );
+        let all = LevelSet::ALL;
+        assert_eq!(left(all, [8, 8, 1]), (short(&[0, 1]), [7, 7, 6]));
+        assert_eq!(
+            left(all, [8, 8, 8]),
+            (Verdict::Refused, [7, 7, 7]),
+            "it takes nothing anywhere"
+        );
     }
 }

@@ -9,10 +9,12 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::charge::{Amounts, Charge};
 use crate::clock::Timestamp;
-use crate::crossing::Crossing;
+use crate::crossing::{CrossedIn, Crossing};
 use crate::history::ClosedDay;
+use crate::levels::{LevelPlace, LevelSet, Levels, LevelsMut};
 use crate::limits::MAX_COUNT;
 use crate::meter::{ANY, Take, least};
+use crate::names::AssetId;
 use crate::operation::{
     CellStep, Guard, Operation, Origin, Step, Takes, Verdict, WindowStep, apply,
 };
@@ -20,7 +22,7 @@ use crate::record::{Counted, Record, Span, Stored};
 use crate::rule::Scope;
 use crate::rules::Rules;
 use crate::schedule::{Pending, ScopeState};
-use crate::state::{KeyState, LocatedAsset, Place};
+use crate::state::{KeyState, Place};
 use crate::window::{NEVER, Step as Tick, Window};
 use crate::zone::TimeZone;
 
@@ -65,11 +67,13 @@ pub(crate) struct StagedWindow {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Admission(SmallVec<[AdmittedScope; 2]>);
 
-/// The windows of one scope that a call was charged to. By them a reservation finds a window again, and never another one:
+/// The windows of one scope of a level that a call was charged to. By them a reservation finds a window again, and never another one:
 /// after a rebase or a reset every earlier window is closed, and a new counting of the scope is another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdmittedScope {
+    /// The level, from the outermost, which is 0.
+    pub level: usize,
     /// Which scope it is.
     pub scope: Scope,
     /// The generation of its record.
@@ -89,23 +93,22 @@ pub(crate) struct Correction<'a> {
     pub(crate) must_fit: bool,
 }
 
-/// Prepares a check of calls that make a request, or of top-ups: each is charged in full or denied.
+/// Prepares a check of calls that make a request, or of top-ups: each is charged in full or denied. A level in shadow denies
+/// none, and is not charged where it would.
 ///
-/// With `stops`, the operation reaches thresholds and limits exactly. Without, it is short, and a call that reaches a stop is
-/// refused as one that does not fit.
+/// With `stops`, the operation reaches thresholds and limits exactly. Without, it is short: a call that reaches a stop, or that a
+/// level in shadow would deny, is refused as one that does not fit.
 #[must_use]
-pub fn check(
-    state: &KeyState,
-    asset: LocatedAsset<'_>,
-    charges: &[Charge],
-    stops: bool,
-    now: Timestamp,
-) -> Prepared {
-    let plan = Plan::at(state, asset, now);
+pub fn check(levels: &Levels<'_>, charges: &[Charge], stops: bool, now: Timestamp) -> Prepared {
+    let plan = Plan::at(levels, now);
+    let denying = levels.denying();
     let calls = charges.iter().map(|charge| {
         let amounts = Amounts::of(charge);
-        plan.takes(|_, counted| {
+        plan.takes(|(at, _), counted| {
             let less = amounts.get(counted.unit);
+            if denying.contains(at.level) {
+                return Take { least: NEVER_LEFT, less };
+            }
             // Without stops, a count without a limit must have room as well: one that is at the largest number, or would
             // pass it, is refused. So all counts of a unit need the same, which is what `take` compares.
             let limit = if stops { counted.limit } else { Some(MAX_COUNT) };
@@ -113,100 +116,115 @@ pub fn check(
         })
     });
     let calls = calls.collect();
-    plan.prepared(calls, stops)
+    // Without stops, a call that does not fit may only reach one: then no level can be left out.
+    let soft = if stops { levels.in_shadow() } else { LevelSet::NONE };
+    plan.prepared(calls, stops, soft)
 }
 
-/// Prepares a charge that counts whether it fits or not.
+/// Prepares a charge that counts whether it fits or not, on all levels but these.
 #[must_use]
-pub fn record(
-    state: &KeyState,
-    asset: LocatedAsset<'_>,
-    charge: &Charge,
-    now: Timestamp,
-) -> Prepared {
-    let plan = Plan::at(state, asset, now);
+pub fn record(levels: &Levels<'_>, charge: &Charge, but: LevelSet, now: Timestamp) -> Prepared {
+    let plan = Plan::at(levels, now);
     let amounts = Amounts::of(charge);
-    let call = plan.takes(|_, counted| Take { least: ANY, less: amounts.get(counted.unit) });
-    plan.prepared(smallvec![call], true)
+    let call = plan.takes(|(at, _), counted| {
+        let counts = !but.contains(at.level);
+        Take { least: ANY, less: if counts { amounts.get(counted.unit) } else { 0 } }
+    });
+    plan.prepared(smallvec![call], true, LevelSet::NONE)
 }
 
 /// Prepares the correction of a charge. A window that admitted it gets the count that `actual` would have given. Any
 /// other window gets the excess of `actual` over it.
 pub(crate) fn correct(
-    state: &KeyState,
-    asset: LocatedAsset<'_>,
+    levels: &Levels<'_>,
     correction: &Correction<'_>,
     now: Timestamp,
 ) -> Prepared {
     let Correction { admission, charged, actual, must_fit } = correction;
     let (charged, actual) = (Amounts::of(charged), Amounts::of(actual));
     let (change, overrun) = (actual.less(&charged), actual.excess(&charged));
-    let plan = Plan::fenced(state, asset, admission, now);
-    let call = plan.takes(|(place, scope), counted| {
-        let admitted = admission.of(place.scope());
-        let admits = admitted.is_some_and(|it| it.counted(state.scope_at(*place), scope, counted));
+    let plan = Plan::fenced(levels, admission, now);
+    let call = plan.takes(|(at, scope), counted| {
+        let admitted = admission.of(at.level, at.place.scope());
+        let admits = admitted.is_some_and(|it| it.counted(scope_at(levels, *at), scope, counted));
         let less = if admits { change } else { overrun }.get(counted.unit);
-        let must = *must_fit && less > 0 && plan.meets(*place);
+        let must = *must_fit && less > 0 && plan.meets(*at);
         Take { least: if must { least(counted.limit, less, false) } else { ANY }, less }
     });
-    plan.prepared(smallvec![call], true)
+    plan.prepared(smallvec![call], true, LevelSet::NONE)
 }
 
 /// Prepares an operation that only rebases windows, after the clock was set right; `None` if there is nothing to
 /// rebase.
 #[must_use]
-pub fn rebase(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> Option<Prepared> {
-    let plan = Plan::of(state, asset, &Admission::default(), now, Rolls::Wait);
+pub fn rebase(levels: &Levels<'_>, now: Timestamp) -> Option<Prepared> {
+    let plan = Plan::of(levels, &Admission::default(), now, Rolls::Wait);
     let rebases = plan.scopes().any(|scope| scope.rebased);
-    rebases.then(|| plan.prepared(SmallVec::new(), false))
+    rebases.then(|| plan.prepared(SmallVec::new(), false, LevelSet::NONE))
+}
+
+fn scope_at<'a>(levels: &Levels<'a>, at: LevelPlace) -> Option<&'a ScopeState> {
+    levels.states.get(at.level)?.scope_at(at.place)
 }
 
 /// The scopes of a call as they stand at an instant.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    scopes: SmallVec<[(Place, Staged); 2]>,
-    /// Whether the call meets other assets now. If not, their scope is here because it had admitted the call.
-    meets_other: bool,
-    /// The time in which the scope of other assets is left out, if it is: at another, it may have limits.
-    without_other: (Timestamp, Timestamp),
-    expires_at: Option<Timestamp>,
-    now: Timestamp,
+    /// By level, the outermost first.
+    scopes: SmallVec<[(LevelPlace, Staged); 2]>,
+    /// The levels whose other assets the call meets now. Of another level, their scope is here because it had admitted the call.
+    meets_other: LevelSet,
+    /// The time in which this is the plan, as far as its scopes do not say: while those that are left out have no limits, and
+    /// each level is as expired as now.
+    valid: (Timestamp, Timestamp),
 }
 
 impl Plan {
-    pub(crate) fn at(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> Self {
-        Self::fenced(state, asset, &Admission::default(), now)
+    pub(crate) fn at(levels: &Levels<'_>, now: Timestamp) -> Self {
+        Self::fenced(levels, &Admission::default(), now)
     }
 
     /// Plans the correction of a call that these windows admitted. They are found again by their identity alone.
-    fn fenced(
-        state: &KeyState,
-        asset: LocatedAsset<'_>,
-        admission: &Admission,
-        now: Timestamp,
-    ) -> Self {
-        Self::of(state, asset, admission, now, Rolls::Go)
+    fn fenced(levels: &Levels<'_>, admission: &Admission, now: Timestamp) -> Self {
+        Self::of(levels, admission, now, Rolls::Go)
     }
 
-    fn of(
+    fn of(levels: &Levels<'_>, admission: &Admission, now: Timestamp, rolls: Rolls) -> Self {
+        let (scopes, meets_other) = (SmallVec::new(), LevelSet::NONE);
+        let mut plan = Self { scopes, meets_other, valid: (Timestamp::MIN, NEVER) };
+        for (level, state) in levels.states.iter().enumerate() {
+            plan.add(level, state, levels.asset, admission, now, rolls);
+        }
+        plan
+    }
+
+    /// Adds the scopes of a level that the call meets.
+    fn add(
+        &mut self,
+        level: usize,
         state: &KeyState,
-        asset: LocatedAsset<'_>,
+        asset: Option<&AssetId>,
         admission: &Admission,
         now: Timestamp,
         rolls: Rolls,
-    ) -> Self {
-        let mut scopes = SmallVec::new();
+    ) {
+        match state.expires_at {
+            Some(expires_at) if expires_at <= now => self.is_valid_in((expires_at, NEVER)),
+            Some(expires_at) => self.is_valid_in((Timestamp::MIN, expires_at)),
+            None => {}
+        }
+        let (zone, asset) = (state.time_zone(), state.locate(asset));
         let mut joins_other = asset.is_other();
         for place in [Place::Global].into_iter().chain(asset.place()) {
             let Some(scope) = state.scope_at(place) else { continue };
-            let admitted = admission.of(place.scope());
-            let staged = Staged::at(scope, admitted, now, state.time_zone(), rolls);
+            let admitted = admission.of(level, place.scope());
+            let staged = Staged::at(scope, admitted, now, zone, rolls);
             if place != Place::Global {
                 let moved;
                 let current = match rolls {
                     Rolls::Go => &staged,
                     Rolls::Wait => {
-                        moved = Staged::at(scope, admitted, now, state.time_zone(), Rolls::Go);
+                        moved = Staged::at(scope, admitted, now, zone, Rolls::Go);
                         &moved
                     }
                 };
@@ -214,58 +232,70 @@ impl Plan {
                 let is_dropped = current.is_over() && !state.is_kept(place);
                 joins_other |= current.joins_other() || is_dropped;
             }
-            scopes.push((place, staged));
+            self.scopes.push((LevelPlace { level, place }, staged));
         }
-        let admitted = admission.of(Scope::Other);
-        let mut without_other = (Timestamp::MIN, NEVER);
+        if joins_other {
+            self.meets_other = self.meets_other.with(level);
+        }
+        let admitted = admission.of(level, Scope::Other);
         if let Some(other) =
             state.scope_at(Place::Other).filter(|_| joins_other || admitted.is_some())
         {
-            let staged = Staged::at(other, admitted, now, state.time_zone(), rolls);
+            let staged = Staged::at(other, admitted, now, zone, rolls);
             if staged.has_limits() || admitted.is_some() && !staged.is_over() {
-                scopes.push((Place::Other, staged));
+                self.scopes.push((LevelPlace { level, place: Place::Other }, staged));
             } else {
-                without_other = (staged.from, staged.until);
+                self.is_valid_in((staged.from, staged.until));
             }
         }
-        let expires_at = state.expires_at;
-        Self { scopes, meets_other: joins_other, without_other, expires_at, now }
     }
 
-    /// Returns whether the call meets the scope at a place now.
-    fn meets(&self, place: Place) -> bool {
-        self.meets_other || place != Place::Other
+    fn is_valid_in(&mut self, (from, until): (Timestamp, Timestamp)) {
+        self.valid = (self.valid.0.max(from), self.valid.1.min(until));
+    }
+
+    /// Returns whether the call meets a scope now.
+    fn meets(&self, at: LevelPlace) -> bool {
+        at.place != Place::Other || self.meets_other.contains(at.level)
     }
 
     pub(crate) fn scopes(&self) -> impl Iterator<Item = &Staged> {
         self.scopes.iter().map(|(_, staged)| staged)
     }
 
-    /// Returns the rules of the call, as they stand.
-    pub(crate) fn rules(&self) -> Rules {
-        Rules::of(self.scopes.iter().map(|(place, staged)| (place.scope(), &staged.record)))
+    /// Returns the ends of the windows of these levels.
+    pub(crate) fn ends(&self, of: LevelSet) -> impl Iterator<Item = Timestamp> {
+        let scopes = self.scopes.iter().filter(move |(at, _)| of.contains(at.level));
+        scopes.flat_map(|(_, staged)| staged.ends())
+    }
+
+    /// Returns the rules of these levels, as they stand.
+    pub(crate) fn rules(&self, levels: &Levels<'_>, of: LevelSet) -> Rules {
+        let scopes = self.scopes.iter().filter(|(at, _)| of.contains(at.level));
+        Rules::of(levels, scopes.map(|(at, staged)| (at.level, at.place.scope(), &staged.record)))
     }
 
     /// Returns the amounts that a call takes from each record.
-    fn takes(&self, take: impl Fn(&(Place, Staged), Counted) -> Take) -> SmallVec<[Takes; 2]> {
-        let of_scope = |scope: &(Place, Staged)| -> Takes {
+    fn takes(&self, take: impl Fn(&(LevelPlace, Staged), Counted) -> Take) -> SmallVec<[Takes; 2]> {
+        let of_scope = |scope: &(LevelPlace, Staged)| -> Takes {
             scope.1.record.counted().map(|counted| take(scope, counted)).collect()
         };
         self.scopes.iter().map(of_scope).collect()
     }
 
-    fn prepared(self, calls: SmallVec<[SmallVec<[Takes; 2]>; 1]>, stops: bool) -> Prepared {
-        let (mut from, mut until) = self.without_other;
-        match self.expires_at {
-            Some(expires_at) if expires_at <= self.now => from = from.max(expires_at),
-            Some(expires_at) => until = until.min(expires_at),
-            None => {}
-        }
+    fn prepared(
+        self,
+        calls: SmallVec<[SmallVec<[Takes; 2]>; 1]>,
+        stops: bool,
+        soft: LevelSet,
+    ) -> Prepared {
+        let (mut from, mut until) = self.valid;
         for scope in self.scopes() {
             (from, until) = (from.max(scope.from), until.min(scope.until));
         }
-        let steps = self.scopes().map(|scope| scope.step(stops)).collect();
-        let operation = Operation { from, until, steps, calls };
+        let steps = self.scopes.iter();
+        let steps = steps.map(|(at, scope)| Step { level: at.level, ..scope.step(stops) });
+        let operation = Operation { from, until, steps: steps.collect(), soft, calls };
         Prepared { operation, plan: self }
     }
 }
@@ -277,17 +307,18 @@ impl Prepared {
         &self.operation
     }
 
-    /// Returns the scopes of the records of the operation, in their order.
-    pub fn places(&self) -> impl Iterator<Item = Place> {
-        self.plan.scopes.iter().map(|(place, _)| *place)
+    /// Returns the scopes of the records of the operation, in their order: those of the outermost level first.
+    pub fn places(&self) -> impl Iterator<Item = LevelPlace> {
+        self.plan.scopes.iter().map(|(at, _)| *at)
     }
 
     /// Returns the scopes that it drops, because their limits and their day have ended.
-    pub fn dropped(&self, state: &KeyState) -> impl Iterator<Item = Place> {
-        let over = |(place, staged): &(Place, Staged)| {
-            (staged.is_over() && !state.is_kept(*place)).then_some(*place)
+    pub fn dropped(&self, levels: &Levels<'_>) -> impl Iterator<Item = LevelPlace> + use<> {
+        let over = |(at, staged): &(LevelPlace, Staged)| {
+            let kept = levels.states.get(at.level).is_none_or(|state| state.is_kept(at.place));
+            (staged.is_over() && !kept).then_some(*at)
         };
-        self.plan.scopes.iter().filter_map(over).collect::<SmallVec<[Place; 2]>>().into_iter()
+        self.plan.scopes.iter().filter_map(over).collect::<SmallVec<[LevelPlace; 2]>>().into_iter()
     }
 
     /// Returns whether limits come into force, or end.
@@ -296,64 +327,80 @@ impl Prepared {
         self.plan.scopes().any(|scope| scope.promoted)
     }
 
-    /// Applies the operation of at most one call to the state that it was prepared from. Returns the rules afterwards
+    /// Applies the operation of at most one call to the states that it was prepared from. Returns the rules afterwards
     /// and the thresholds that the call was the first to reach, or `None` if it does not fit.
-    pub fn commit(
-        &self,
-        state: &mut KeyState,
-        asset: LocatedAsset<'_>,
-        now: Timestamp,
-    ) -> Option<Committed> {
-        let (mut records, mut closed) = (self.records(state), Vec::new());
+    pub fn commit(&self, levels: &mut LevelsMut<'_>, now: Timestamp) -> Option<Committed> {
+        let (mut records, mut closed) = (self.records(&levels.as_ref()), Vec::new());
         if !matches!(apply(&mut records, &self.operation, now, &mut closed), Verdict::Applied(_)) {
             return None;
         }
-        let zone = state.time_zone().clone();
         let mut crossed = Vec::new();
-        for ((place, staged), stored) in self.plan.scopes.iter().zip(&records) {
-            let after = staged.record.with_numbers(stored, &zone);
-            let asset = asset.id.filter(|_| matches!(place, Place::Asset(_)));
-            Crossing::between(place.scope(), asset, &staged.record, &after, &mut crossed);
-            state.put(*place, after, staged);
+        for ((at, staged), stored) in self.plan.scopes.iter().zip(&records) {
+            let group = levels.as_ref().group(at.level);
+            let Some(state) = levels.states.get_mut(at.level) else { continue };
+            let after = staged.record.with_numbers(stored, state.time_zone());
+            let asset = levels.asset.filter(|_| matches!(at.place, Place::Asset(_)));
+            let of = CrossedIn { group: group.as_ref(), scope: at.place.scope(), asset };
+            Crossing::between(of, &staged.record, &after, &mut crossed);
+            state.put(at.place, after, staged);
         }
         for day in &closed {
-            if let Some((place, _)) = self.plan.scopes.get(day.record) {
-                let row = ClosedDay::of(day, state.id_at(*place));
+            if let Some((at, _)) = self.plan.scopes.get(day.record)
+                && let Some(state) = levels.states.get_mut(at.level)
+            {
+                let row = ClosedDay::of(day, state.id_at(at.place));
                 state.close(row, now);
             }
         }
-        let places = self.plan.scopes.iter().filter(|(place, _)| self.plan.meets(*place));
-        let rules = Rules::of(
-            places.filter_map(|(place, _)| Some((place.scope(), &state.scope_at(*place)?.record))),
-        );
-        self.drop_ended(state);
+        let (rules, dropped) = {
+            let after = levels.as_ref();
+            let places = self.places().filter(|at| self.plan.meets(*at));
+            let rules = places
+                .filter_map(|at| Some((at.level, at.place.scope(), &scope_at(&after, at)?.record)));
+            (Rules::of(&after, rules), self.dropped(&after))
+        };
+        drop_all(levels, dropped);
         Some(Committed { rules, crossed })
     }
 
-    /// Returns whether the operation would do all its calls on the state that it was prepared from.
+    /// Returns whether the operation would do all its calls, on all levels, on the states that it was prepared from.
     #[must_use]
-    pub fn fits(&self, state: &KeyState, now: Timestamp) -> bool {
-        let verdict = apply(&mut self.records(state), &self.operation, now, &mut Vec::new());
-        matches!(verdict, Verdict::Applied(done) if done.iter().all(|done| *done))
+    pub fn fits(&self, levels: &Levels<'_>, now: Timestamp) -> bool {
+        let verdict = apply(&mut self.records(levels), &self.operation, now, &mut Vec::new());
+        let is_whole = |done: &Option<LevelSet>| *done == Some(LevelSet::NONE);
+        matches!(verdict, Verdict::Applied(done) if done.iter().all(is_whole))
+    }
+
+    /// Returns the levels of the states that it was prepared from in which its one call does not fit.
+    pub(crate) fn short(&self, levels: &Levels<'_>, now: Timestamp) -> LevelSet {
+        let operation = Operation { soft: LevelSet::ALL, ..self.operation.clone() };
+        match apply(&mut self.records(levels), &operation, now, &mut Vec::new()) {
+            Verdict::Applied(done) => done.first().copied().flatten().unwrap_or(LevelSet::NONE),
+            _ => LevelSet::ALL,
+        }
     }
 
     /// Stores the limits that have come into force, as [`commit`](Self::commit) does, but no counts.
-    pub fn put_limits(&self, state: &mut KeyState) {
-        for (place, staged) in &self.plan.scopes {
-            state.put(*place, staged.record.clone(), staged);
+    pub fn put_limits(&self, levels: &mut LevelsMut<'_>) {
+        let dropped = self.dropped(&levels.as_ref());
+        for (at, staged) in &self.plan.scopes {
+            if let Some(state) = levels.states.get_mut(at.level) {
+                state.put(at.place, staged.record.clone(), staged);
+            }
         }
-        self.drop_ended(state);
+        drop_all(levels, dropped);
     }
 
-    fn records(&self, state: &KeyState) -> SmallVec<[Stored; 2]> {
-        let scopes = self.plan.scopes.iter();
-        scopes.filter_map(|(place, _)| Some(state.scope_at(*place)?.record.stored())).collect()
+    fn records(&self, levels: &Levels<'_>) -> SmallVec<[Stored; 2]> {
+        self.places().filter_map(|at| Some(scope_at(levels, at)?.record.stored())).collect()
     }
+}
 
-    fn drop_ended(&self, state: &mut KeyState) {
-        let dropped: SmallVec<[Place; 2]> = self.dropped(state).collect();
-        for place in dropped.into_iter().rev() {
-            state.drop_scope(place);
+fn drop_all(levels: &mut LevelsMut<'_>, dropped: impl Iterator<Item = LevelPlace>) {
+    let dropped: SmallVec<[LevelPlace; 2]> = dropped.collect();
+    for at in dropped.into_iter().rev() {
+        if let Some(state) = levels.states.get_mut(at.level) {
+            state.drop_scope(at.place);
         }
     }
 }
@@ -512,7 +559,7 @@ impl Staged {
                 },
             }
         });
-        Step { generation: self.generation, windows: windows.collect(), stops }
+        Step { level: 0, generation: self.generation, windows: windows.collect(), stops }
     }
 }
 
@@ -534,33 +581,14 @@ impl Admission {
         Self(scopes.into_iter().collect())
     }
 
-    /// Returns the windows that are stored right after the call was charged.
-    pub(crate) fn after(
-        state: &KeyState,
-        places: impl Iterator<Item = Place>,
-        now: Timestamp,
-    ) -> Self {
-        Self(
-            places
-                .filter_map(|place| {
-                    let scope = state.scope_at(place)?;
-                    // Other assets whose limits have ended are not met, and their windows stay as they were.
-                    if place == Place::Other && !scope.at(now, state.time_zone()).has_limits() {
-                        return None;
-                    }
-                    let record = &scope.record;
-                    Some(AdmittedScope {
-                        scope: place.scope(),
-                        generation: record.generation,
-                        changes: scope.changes(),
-                        windows: record
-                            .windows()
-                            .map(|window| (window, record.span(window)))
-                            .collect(),
-                    })
-                })
-                .collect(),
-        )
+    /// Returns the windows that are stored right after the call was charged, on all levels but these.
+    pub(crate) fn after(levels: &Levels<'_>, but: LevelSet, now: Timestamp) -> Self {
+        let states = levels.states.iter().enumerate().filter(|(level, _)| !but.contains(*level));
+        let scopes = states.flat_map(|(level, state)| {
+            let met = state.met(state.locate(levels.asset));
+            met.filter_map(move |place| AdmittedScope::after(level, state, place, now))
+        });
+        Self(scopes.collect())
     }
 
     /// Returns the scopes.
@@ -569,12 +597,28 @@ impl Admission {
         &self.0
     }
 
-    fn of(&self, scope: Scope) -> Option<&AdmittedScope> {
-        self.0.iter().find(|admitted| admitted.scope == scope)
+    fn of(&self, level: usize, scope: Scope) -> Option<&AdmittedScope> {
+        self.0.iter().find(|admitted| (admitted.level, admitted.scope) == (level, scope))
     }
 }
 
 impl AdmittedScope {
+    fn after(level: usize, state: &KeyState, place: Place, now: Timestamp) -> Option<Self> {
+        let scope = state.scope_at(place)?;
+        // Other assets whose limits have ended are not met, and their windows stay as they were.
+        if place == Place::Other && !scope.at(now, state.time_zone()).has_limits() {
+            return None;
+        }
+        let record = &scope.record;
+        Some(Self {
+            level,
+            scope: place.scope(),
+            generation: record.generation,
+            changes: scope.changes(),
+            windows: record.windows().map(|window| (window, record.span(window))).collect(),
+        })
+    }
+
     fn span(&self, window: Window) -> Option<Span> {
         self.windows.iter().find(|(of, _)| *of == window).map(|(_, span)| *span)
     }
@@ -589,6 +633,9 @@ impl AdmittedScope {
             && since.map(|(.., change)| *change).max().unwrap_or(0) <= self.changes
     }
 }
+
+/// More than any meter has, and exact in a script.
+const NEVER_LEFT: i64 = 1 << 53;
 
 #[cfg(test)]
 mod tests {
@@ -617,7 +664,15 @@ mod tests {
     }
 
     fn checked(state: &KeyState, asset: Option<&AssetId>, now: Timestamp) -> Prepared {
-        check(state, state.locate(asset), &[Charge::request()], true, now)
+        check(&Levels::of_key(&key(), asset, state), &[Charge::request()], true, now)
+    }
+
+    fn key() -> crate::names::KeyId {
+        "ci".parse().unwrap()
+    }
+
+    fn places_of(prepared: &Prepared) -> Vec<Place> {
+        prepared.places().map(|at| at.place).collect()
     }
 
     fn times(prepared: &Prepared) -> (i64, i64) {
@@ -648,7 +703,7 @@ mod tests {
         state.configure(&config, Thresholds::NONE, Effective::Next, NOON).unwrap();
         let places = |now| {
             let prepared = checked(&state, Some(&asset()), now);
-            (prepared.places().collect::<Vec<_>>(), times(&prepared))
+            (places_of(&prepared), times(&prepared))
         };
         assert_eq!(places(at(1)).0, [Place::Global, Place::Other]);
         assert_eq!(places(at(60_000)), (vec![Place::Global], (60_000, 120_000)));
@@ -665,8 +720,7 @@ mod tests {
         let meets_other = |first: &KeyConfig, next: &KeyConfig, now| {
             let mut state = state(first);
             state.configure(next, Thresholds::NONE, Effective::Next, NOON).unwrap();
-            let met: Vec<_> = checked(&state, Some(&asset()), at(now)).places().collect();
-            met.contains(&Place::Other)
+            places_of(&checked(&state, Some(&asset()), at(now))).contains(&Place::Other)
         };
         let none = with(&Limits::NONE);
         for (story, first, next, now, expected) in [
@@ -687,21 +741,24 @@ mod tests {
     fn a_call_that_other_assets_admitted_is_corrected_there_until_their_day_ends() {
         const DAY: i64 = 24 * 3_600_000;
         let mut state = state(&config().with_other(per_minute(10)));
-        let admission = Admission::after(&state, [Place::Global, Place::Other].into_iter(), NOON);
+        let (key, id) = (key(), asset());
+        let admitted = |asset: Option<&AssetId>, state: &KeyState| {
+            Admission::after(&Levels::of_key(&key, asset, state), LevelSet::NONE, NOON)
+        };
+        let admission = admitted(Some(&id), &state);
         state.configure(&config(), Thresholds::NONE, Effective::Next, NOON).unwrap();
         let charge = Charge::request();
         let places = |admission: &Admission, now| {
             let correction =
                 Correction { admission, charged: &charge, actual: &charge, must_fit: false };
-            let id = asset();
-            let prepared = correct(&state, state.locate(Some(&id)), &correction, at(now));
-            prepared.places().collect::<Vec<_>>()
+            let levels = Levels::of_key(&key, Some(&id), &state);
+            places_of(&correct(&levels, &correction, at(now)))
         };
         let both = [Place::Global, Place::Other];
         assert_eq!(places(&admission, 0), both);
         assert_eq!(places(&admission, 60_000), both, "its limits have ended");
         assert_eq!(places(&admission, DAY), [Place::Global], "its day has ended");
-        let elsewhere = Admission::after(&state, [Place::Global].into_iter(), NOON);
+        let elsewhere = admitted(None, &state);
         assert_eq!(places(&elsewhere, 60_000), [Place::Global]);
     }
 
@@ -710,16 +767,16 @@ mod tests {
     fn only_what_an_amendment_adds_must_fit_and_only_where_its_call_is_met() {
         let config = config().with_other(per_minute(10));
         let state = state(&config);
-        let id = asset();
+        let (key, id) = (key(), asset());
+        let admission =
+            Admission::after(&Levels::of_key(&key, Some(&id), &state), LevelSet::NONE, NOON);
         let least = |state: &KeyState, must_fit, actual: u64| {
-            let located = state.locate(Some(&id));
-            let places = [Place::Global, Place::Other].into_iter();
-            let admission = Admission::after(state, places, NOON);
+            let levels = Levels::of_key(&key, Some(&id), state);
             let charged = Charge::request().with_requests(5).unwrap();
             let actual = Charge::request().with_requests(actual).unwrap();
             let correction =
                 Correction { admission: &admission, charged: &charged, actual: &actual, must_fit };
-            let prepared = correct(state, located, &correction, NOON);
+            let prepared = correct(&levels, &correction, NOON);
             let call = &prepared.operation().calls[0];
             call.iter().map(|takes| takes[0].least).collect::<Vec<_>>()
         };
@@ -737,8 +794,8 @@ mod tests {
     fn limits_that_come_into_force_are_put_without_any_count() {
         let mut state = state(&config());
         let prepared = checked(&state, None, NOON);
-        let located = state.locate(None);
-        prepared.commit(&mut state, located, NOON).unwrap();
+        let key = key();
+        prepared.commit(&mut LevelsMut::of_key(&key, None, &mut state), NOON).unwrap();
         state
             .configure(
                 &config().with_global(per_minute(5)),
@@ -750,7 +807,7 @@ mod tests {
         assert!(!checked(&state, None, at(1)).changes_limits());
         let prepared = checked(&state, None, at(60_000));
         assert!(prepared.changes_limits());
-        prepared.put_limits(&mut state);
+        prepared.put_limits(&mut LevelsMut::of_key(&key, None, &mut state));
         assert_eq!(state.global().record().limits(), per_minute(5));
         assert_eq!(state.global().record().account().requests(), 1);
         let minute = state.global().record().meter(Window::Minute, crate::rule::Unit::Requests);
@@ -765,8 +822,13 @@ mod tests {
         let correction = |span: Span| {
             let windows = smallvec![(Window::Minute, span)];
             let (scope, generation) = (Scope::Global, state.global().record().generation());
-            let admission =
-                Admission::new([AdmittedScope { scope, generation, changes: 0, windows }]);
+            let admission = Admission::new([AdmittedScope {
+                level: 0,
+                scope,
+                generation,
+                changes: 0,
+                windows,
+            }]);
             let charge = Charge::request();
             let correction = Correction {
                 admission: &admission,
@@ -774,7 +836,8 @@ mod tests {
                 actual: &charge,
                 must_fit: false,
             };
-            let prepared = correct(&state, state.locate(None), &correction, at(60_000));
+            let key = key();
+            let prepared = correct(&Levels::of_key(&key, None, &state), &correction, at(60_000));
             prepared.operation().steps[0].windows[0].guard
         };
         let next = Span { end: at(120_000), ..seen };
@@ -791,7 +854,8 @@ mod tests {
     #[test]
     fn a_denial_far_behind_rebases_and_one_in_time_does_not() {
         let state = state(&config());
-        let rebases = |now| rebase(&state, state.locate(None), now).is_some();
+        let key = key();
+        let rebases = |now| rebase(&Levels::of_key(&key, None, &state), now).is_some();
         assert!(!rebases(NOON) && !rebases(at(60_000)) && !rebases(at(-60_000)));
         assert!(rebases(at(-60_001)));
     }

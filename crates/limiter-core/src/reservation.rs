@@ -16,10 +16,10 @@ use crate::error::{InvalidValue, StoreError};
 use crate::evaluate;
 use crate::explain;
 use crate::ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd as End, too_many};
-use crate::names::{AssetId, KeyId, RequestId};
+use crate::levels::{Levels, LevelsMut};
+use crate::names::RequestId;
 use crate::prepare::{self, Admission, Correction, Prepared};
 use crate::settled::Settled;
-use crate::state::{KeyState, LocatedAsset};
 use crate::totals::Totals;
 
 /// The reason why a reservation was not made or changed. Nothing was charged, unless the error is
@@ -90,22 +90,19 @@ impl ReservationError {
 ///
 /// # Errors
 /// [`ReservationError::TooMany`].
-#[expect(clippy::too_many_arguments, reason = "a step is told everything")]
 pub fn check_once(
-    state: &mut KeyState,
+    levels: &mut LevelsMut<'_>,
     ledger: &mut Ledger,
     bounds: &LedgerBounds,
-    key: &KeyId,
-    asset: Option<&AssetId>,
     charge: &Charge,
     id: &RequestId,
     now: Timestamp,
 ) -> Result<Decision, ReservationError> {
     if ledger.checks.get(id, now).is_some() {
-        return Ok(explain::replayed(state, state.locate(asset), now));
+        return Ok(explain::replayed(&levels.as_ref(), now));
     }
     let full = too_many(&mut ledger.checks, CHECKS, bounds.checks, now);
-    let decision = charge_if_room(state, key, asset, charge, now, full)?;
+    let decision = charge_if_room(levels, charge, now, full)?;
     if decision.is_charged() {
         ledger.checks.insert(id.clone(), now.after(bounds.dedupe), ());
     }
@@ -119,10 +116,9 @@ pub fn check_once(
 /// # Errors
 /// [`ReservationError::TooMany`].
 pub fn record(
-    state: &mut KeyState,
+    levels: &mut LevelsMut<'_>,
     ledger: &mut Ledger,
     bounds: &LedgerBounds,
-    asset: Option<&AssetId>,
     charge: &Charge,
     id: &RecordId<'_>,
     now: Timestamp,
@@ -134,8 +130,7 @@ pub fn record(
     if let Some(full) = too_many(&mut ledger.records, "records of this key", bounds.records, now) {
         return Err(full);
     }
-    let located = state.locate(asset);
-    let crossed = evaluate::record(state, located, charge, now);
+    let crossed = evaluate::record(levels, charge, now);
     ledger.records.insert(id.clone(), now.after(remembered_for), ());
     if let Some(confirmed) = confirms.filter(|confirmed| *confirmed != id) {
         ledger.records.forget_sooner(confirmed, now.after(bounds.dedupe));
@@ -147,32 +142,30 @@ pub fn record(
 ///
 /// # Errors
 /// [`ReservationError::OtherExists`] or [`ReservationError::TooMany`].
-#[expect(clippy::too_many_arguments, reason = "a step is told everything")]
 pub fn reserve(
-    state: &mut KeyState,
+    levels: &mut LevelsMut<'_>,
     ledger: &mut Ledger,
     bounds: &LedgerBounds,
-    key: &KeyId,
-    asset: Option<&AssetId>,
     estimate: &Charge,
     id: &RequestId,
     ttl: Duration,
     now: Timestamp,
 ) -> Result<Decision, ReservationError> {
     if let Some(known) = ledger.reservation_at(id, now) {
-        if known.asset.as_ref() != asset || known.reserved != *estimate {
+        if known.asset.as_ref() != levels.asset || known.reserved != *estimate {
             return Err(ReservationError::OtherExists(id.clone()));
         }
-        return Ok(explain::replayed(state, state.locate(asset), now));
+        return Ok(explain::replayed(&levels.as_ref(), now));
     }
     let full = ledger.full_of_reservations(bounds, now);
-    let decision = charge_if_room(state, key, asset, estimate, now, full)?;
+    let spared = explain::spared(&levels.as_ref(), estimate, now);
+    let decision = charge_if_room(levels, estimate, now, full)?;
     if decision.is_charged() {
         let reservation = Reservation {
-            asset: asset.cloned(),
+            asset: levels.asset.cloned(),
             reserved: *estimate,
             estimate: *estimate,
-            admission: Admission::after(state, state.met(state.locate(asset)), now),
+            admission: Admission::after(&levels.as_ref(), spared, now),
             end: None,
         };
         ledger.open.insert(id.clone(), now.after(ttl), reservation);
@@ -183,28 +176,36 @@ pub fn reserve(
 /// Changes the estimate of a running call. What it adds is checked and charged like a top-up, all or nothing, in the windows
 /// open now; what it takes away is handed back at once, to the windows that admitted the call while they are open.
 ///
+/// If it does not fit in levels in shadow mode alone, it is let through and changes nothing: the settlement counts what was
+/// used.
+///
 /// # Errors
 /// [`ReservationError::Unknown`], [`ReservationError::Invalid`] or [`ReservationError::AlreadySettled`], looked for in this
 /// order.
 pub fn amend(
-    state: &mut KeyState,
+    levels: &mut LevelsMut<'_>,
     ledger: &mut Ledger,
-    key: &KeyId,
     id: &RequestId,
     to: &Totals,
     now: Timestamp,
 ) -> Result<Decision, ReservationError> {
     let reservation = ledger.reservation_at(id, now).ok_or_else(|| unknown(id))?;
     let (amended, added) = reservation.amended(id, to)?;
-    let asset = state.locate(reservation.asset.as_ref());
-    let prepared = reservation.prepare_amendment(state, asset, &amended, now);
-    if let Some(refused) = reservation.refuses(state, key, &prepared, &added, now) {
-        if let Some(rebase) = prepare::rebase(state, asset, now) {
-            rebase.commit(state, asset, now);
+    let asset = reservation.asset.clone();
+    let mut levels = levels.of_asset(asset.as_ref());
+    let refused = {
+        let before = levels.as_ref();
+        let prepared = reservation.prepare_amendment(&before, &amended, now);
+        reservation.refuses(&before, &prepared, &added, now)
+    };
+    if let Some(refused) = refused {
+        let rebase = prepare::rebase(&levels.as_ref(), now);
+        if let Some(rebase) = rebase {
+            rebase.commit(&mut levels, now);
         }
         return Ok(refused);
     }
-    let decision = reservation.amend(state, &amended, now);
+    let decision = reservation.amend(&mut levels, &amended, now);
     reservation.estimate = amended;
     Ok(decision)
 }
@@ -216,14 +217,14 @@ pub fn amend(
 /// [`ReservationError::Unknown`], [`ReservationError::Invalid`] or [`ReservationError::AlreadySettled`], looked for
 /// in this order.
 pub fn settle(
-    state: &mut KeyState,
+    levels: &mut LevelsMut<'_>,
     ledger: &mut Ledger,
     bounds: &LedgerBounds,
     id: &RequestId,
     actual: &Totals,
     now: Timestamp,
 ) -> Result<Settled, ReservationError> {
-    end(state, ledger, bounds, id, Some(actual), now)
+    end(levels, ledger, bounds, id, Some(actual), now)
 }
 
 /// Takes the whole charge back, the request too: the call never went upstream. Within the dedupe time, a repetition
@@ -232,13 +233,13 @@ pub fn settle(
 /// # Errors
 /// [`ReservationError::Unknown`] or [`ReservationError::AlreadySettled`], looked for in this order.
 pub fn cancel(
-    state: &mut KeyState,
+    levels: &mut LevelsMut<'_>,
     ledger: &mut Ledger,
     bounds: &LedgerBounds,
     id: &RequestId,
     now: Timestamp,
 ) -> Result<Settled, ReservationError> {
-    end(state, ledger, bounds, id, None, now)
+    end(levels, ledger, bounds, id, None, now)
 }
 
 fn unknown(id: &RequestId) -> ReservationError {
@@ -247,25 +248,22 @@ fn unknown(id: &RequestId) -> ReservationError {
 
 /// Decides and charges a call. A call that would be allowed but could not be remembered is refused, and not charged.
 fn charge_if_room(
-    state: &mut KeyState,
-    key: &KeyId,
-    asset: Option<&AssetId>,
+    levels: &mut LevelsMut<'_>,
     charge: &Charge,
     now: Timestamp,
     full: Option<ReservationError>,
 ) -> Result<Decision, ReservationError> {
     if let Some(full) = full
-        && evaluate::peek(state, key, state.locate(asset), charge, now).is_charged()
+        && evaluate::peek(&levels.as_ref(), charge, now).is_charged()
     {
         return Err(full);
     }
-    let asset = state.locate(asset);
-    Ok(evaluate::charge(state, key, asset, charge, now))
+    Ok(evaluate::charge_all(levels, charge, now))
 }
 
 /// Settles with the actual totals, or cancels without.
 fn end(
-    state: &mut KeyState,
+    levels: &mut LevelsMut<'_>,
     ledger: &mut Ledger,
     bounds: &LedgerBounds,
     id: &RequestId,
@@ -274,16 +272,18 @@ fn end(
 ) -> Result<Settled, ReservationError> {
     let reservation = ledger.reservation_at(id, now).ok_or_else(|| unknown(id))?;
     let (end, actual) = reservation.ending(id, actual)?;
+    let asset = reservation.asset.clone();
     if reservation.end.is_some() {
-        return Ok(Settled::repeated(reservation.asset.clone(), actual, now));
+        return Ok(Settled::repeated(asset, actual, now));
     }
-    let asset = state.locate(reservation.asset.as_ref());
-    let prepared = reservation.prepare_end(state, asset, &actual, now);
-    let committed = prepared.commit(state, asset, now);
-    let crossed = committed.map_or_else(Vec::new, |committed| committed.crossed);
-    let settled = Settled::first(reservation.asset.clone(), actual, now).crossing(crossed);
+    let crossed = {
+        let mut levels = levels.of_asset(asset.as_ref());
+        let prepared = reservation.prepare_end(&levels.as_ref(), &actual, now);
+        let committed = prepared.commit(&mut levels, now);
+        committed.map_or_else(Vec::new, |committed| committed.crossed)
+    };
     ledger.end(id, end, bounds, now);
-    Ok(settled)
+    Ok(Settled::first(asset, actual, now).crossing(crossed))
 }
 
 impl Reservation {
@@ -307,21 +307,19 @@ impl Reservation {
     #[must_use]
     pub fn prepare_amendment(
         &self,
-        state: &KeyState,
-        asset: LocatedAsset<'_>,
+        levels: &Levels<'_>,
         amended: &Charge,
         now: Timestamp,
     ) -> Prepared {
         let Self { estimate: charged, admission, .. } = self;
         let correction = Correction { admission, charged, actual: amended, must_fit: true };
-        prepare::correct(state, asset, &correction, now)
+        prepare::correct(levels, &correction, now)
     }
 
-    /// Amends its estimate in the state as it was before, where that was done, and returns the answer.
-    pub fn amend(&self, state: &mut KeyState, amended: &Charge, now: Timestamp) -> Decision {
-        let asset = state.locate(self.asset.as_ref());
-        let prepared = self.prepare_amendment(state, asset, amended, now);
-        match prepared.commit(state, asset, now) {
+    /// Amends its estimate in the levels as they were before, where that was done, and returns the answer.
+    pub fn amend(&self, levels: &mut LevelsMut<'_>, amended: &Charge, now: Timestamp) -> Decision {
+        let prepared = self.prepare_amendment(&levels.as_ref(), amended, now);
+        match prepared.commit(levels, now) {
             Some(committed) => explain::allowed(committed, now),
             // An operation always applies to the state that it was prepared from, if it fits.
             None => Decision::unchecked(now),
@@ -332,17 +330,15 @@ impl Reservation {
     #[must_use]
     pub fn refuses(
         &self,
-        state: &KeyState,
-        key: &KeyId,
+        levels: &Levels<'_>,
         prepared: &Prepared,
         added: &Charge,
         now: Timestamp,
     ) -> Option<Decision> {
-        let may_add = state.may_call(state.locate(self.asset.as_ref()), now);
-        if *added == Charge::NOTHING || may_add && prepared.fits(state, now) {
+        if *added == Charge::NOTHING || levels.may_add(now) && prepared.fits(levels, now) {
             return None;
         }
-        explain::refused(state, key, state.locate(self.asset.as_ref()), added, now)
+        explain::refused_amendment(levels, added, prepared.short(levels, now), now)
     }
 
     /// Returns its end and its final charge: settled with these totals, or cancelled without. It may have ended so
@@ -370,16 +366,10 @@ impl Reservation {
 
     /// Prepares the correction of its estimate to the actual charge.
     #[must_use]
-    pub fn prepare_end(
-        &self,
-        state: &KeyState,
-        asset: LocatedAsset<'_>,
-        actual: &Charge,
-        now: Timestamp,
-    ) -> Prepared {
+    pub fn prepare_end(&self, levels: &Levels<'_>, actual: &Charge, now: Timestamp) -> Prepared {
         let Self { estimate: charged, admission, .. } = self;
         let correction = Correction { admission, charged, actual, must_fit: false };
-        prepare::correct(state, asset, &correction, now)
+        prepare::correct(levels, &correction, now)
     }
 }
 
@@ -391,7 +381,9 @@ mod tests {
     use crate::config::{Effective, KeyConfig, KeyKind};
     use crate::ledger::SavedLedger;
     use crate::limits::{Limits, MAX_COUNT};
+    use crate::names::KeyId;
     use crate::rule::{Scope, Unit};
+    use crate::state::KeyState;
     use crate::thresholds::Thresholds;
     use crate::window::Window;
 
@@ -421,11 +413,15 @@ mod tests {
             now: Timestamp,
         ) -> Result<Decision, ReservationError> {
             let Self { state, ledger, bounds } = self;
-            reserve(state, ledger, bounds, &key_id(), None, &estimate, &id(name), HOUR, now)
+            let key = key_id();
+            let levels = &mut LevelsMut::of_key(&key, None, state);
+            reserve(levels, ledger, bounds, &estimate, &id(name), HOUR, now)
         }
 
         fn amend(&mut self, name: &str, to: Totals) -> Result<Decision, ReservationError> {
-            amend(&mut self.state, &mut self.ledger, &key_id(), &id(name), &to, NOON)
+            let key = key_id();
+            let levels = &mut LevelsMut::of_key(&key, None, &mut self.state);
+            amend(levels, &mut self.ledger, &id(name), &to, NOON)
         }
 
         fn settle(
@@ -435,7 +431,15 @@ mod tests {
             now: Timestamp,
         ) -> Result<Settled, ReservationError> {
             let Self { state, ledger, bounds } = self;
-            settle(state, ledger, bounds, &id(name), &actual, now)
+            let key = key_id();
+            settle(
+                &mut LevelsMut::of_key(&key, None, state),
+                ledger,
+                bounds,
+                &id(name),
+                &actual,
+                now,
+            )
         }
 
         fn minute_tokens(&self) -> u64 {
@@ -461,24 +465,18 @@ mod tests {
             (Ledger::default(), LedgerBounds::default(), "m1".parse().unwrap());
         let next_day = NOON.after(24 * HOUR);
         let (key, id, one) = (key_id(), id("r1"), Charge::request());
-        let decision = reserve(
-            &mut state,
-            &mut ledger,
-            &bounds,
-            &key,
-            Some(&asset),
-            &one,
-            &id,
-            HOUR,
-            next_day,
-        );
+        let mut levels = LevelsMut::of_key(&key, Some(&asset), &mut state);
+        let decision = reserve(&mut levels, &mut ledger, &bounds, &one, &id, HOUR, next_day);
+        drop(levels);
         assert!(decision.unwrap().is_allowed());
         let reservation = ledger.reservation_at(&id, next_day).unwrap();
         let admitted: Vec<Scope> =
             reservation.admission().scopes().iter().map(|admitted| admitted.scope).collect();
         assert_eq!(admitted, [Scope::Global]);
         let before = state.other().unwrap().clone();
-        settle(&mut state, &mut ledger, &bounds, &id, &Totals::default(), next_day).unwrap();
+        let mut levels = LevelsMut::of_key(&key, None, &mut state);
+        settle(&mut levels, &mut ledger, &bounds, &id, &Totals::default(), next_day).unwrap();
+        drop(levels);
         assert_eq!(state.other(), Some(&before));
     }
 
@@ -507,7 +505,10 @@ mod tests {
         let (name, charge) = (id("r"), tokens(0, 5));
         let record = RecordId { id: &name, remembered_for: HOUR, confirms: None };
         let Key { state, ledger, bounds } = &mut key;
-        super::record(state, ledger, bounds, None, &charge, &record, NOON).unwrap();
+        let of = key_id();
+        let mut levels = LevelsMut::of_key(&of, None, state);
+        super::record(&mut levels, ledger, bounds, &charge, &record, NOON).unwrap();
+        drop(levels);
         assert_eq!(key.minute_tokens(), MAX_COUNT);
         assert_eq!(key.state.global().record().account().output_tokens(), MAX_COUNT);
     }
@@ -593,7 +594,9 @@ mod tests {
 
         let _ = key.reserve("b", tokens(10, 20), NOON).unwrap();
         let Key { state, ledger, bounds } = &mut key;
-        let mut cancel = || cancel(state, ledger, bounds, &id("b"), NOON).unwrap();
+        let of = key_id();
+        let mut levels = LevelsMut::of_key(&of, None, state);
+        let mut cancel = || cancel(&mut levels, ledger, bounds, &id("b"), NOON).unwrap();
         assert_eq!(cancel(), Settled::first(None, Charge::NOTHING, NOON));
         assert_eq!(cancel(), Settled::repeated(None, Charge::NOTHING, NOON));
     }

@@ -4,12 +4,15 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
+use smallvec::SmallVec;
 
 use crate::charge::Charge;
 use crate::clock::Timestamp;
 use crate::credits::Credits;
+use crate::levels::Levels;
 use crate::limits::{MAX_COUNT, Quantity, Within};
 use crate::meter::{Meter, Meters, least};
+use crate::names::KeyId;
 use crate::record::Record;
 use crate::rule::{Rule, Scope, Unit};
 use crate::state::CreditUsage;
@@ -17,10 +20,13 @@ use crate::thresholds::Thresholds;
 use crate::window::{NEVER, Window};
 
 /// The state of one rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct RuleState {
+    /// The group whose rule it is; left out if it is one of the key itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<KeyId>,
     /// The rule.
     pub rule: Rule,
     /// The most that may be used in the window; credits in millionths.
@@ -35,10 +41,13 @@ pub struct RuleState {
 }
 
 /// A rule that a charge would have broken, as it stands without the charge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Violation {
+    /// The group whose rule it is; left out if it is one of the key itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<KeyId>,
     /// The rule.
     pub rule: Rule,
     /// The most that may be used in the window; credits in millionths.
@@ -53,7 +62,7 @@ pub struct Violation {
     pub resets_at: Option<Timestamp>,
 }
 
-/// The rules that a call met.
+/// The rules that a call met: those of its key, and in [`More`] those of the key's groups.
 #[derive(Clone)]
 pub(crate) struct Rules {
     pub(crate) global: Part,
@@ -61,10 +70,29 @@ pub(crate) struct Rules {
     pub(crate) second: Part,
     /// The scope of the second part, if the call met one.
     pub(crate) second_scope: Option<Scope>,
-    /// Of the key, and so of all its scopes.
+    /// Of the level, and so of all its scopes.
     pub(crate) thresholds: Thresholds,
+    /// Boxed, since few calls have any, and the size of a decision decides what one costs.
+    pub(crate) more: Option<Box<More>>,
+}
+
+/// The rules that few calls meet.
+#[derive(Clone, Default)]
+pub(crate) struct More {
     /// Of other assets, for an asset whose first limit is pending.
-    pub(crate) third: Option<Box<Part>>,
+    third: Option<Box<Part>>,
+    /// Of the next level outside.
+    outer: Option<Outer>,
+}
+
+/// The rules of a group that a call met, and in them those of outer groups.
+#[derive(Clone)]
+struct Outer {
+    /// An id that begins with that of the group.
+    path: KeyId,
+    /// The level of the group, from the outermost, which is 0.
+    level: usize,
+    rules: Rules,
 }
 
 /// The limits of one scope, with what is left of each.
@@ -73,6 +101,8 @@ pub(crate) struct Part {
     pub(crate) meters: Meters,
     pub(crate) ends: [Timestamp; Window::ENDING.len()],
 }
+
+static NOTHING: Record = Record::NOTHING;
 
 impl Part {
     /// A scope that the call did not meet.
@@ -89,6 +119,7 @@ impl Part {
         let (window, unit) = (meter.window(), meter.unit());
         let left = meter.left(thresholds);
         Some(RuleState {
+            group: None,
             rule: Rule { scope, window, unit },
             limit,
             used: limit.cast_signed().saturating_sub(left).cast_unsigned(),
@@ -105,30 +136,97 @@ impl Rules {
         second: Part::EMPTY,
         second_scope: None,
         thresholds: Thresholds::NONE,
-        third: None,
+        more: None,
     };
 
-    /// Returns the rules of the records that a call met: the global one first.
-    pub(crate) fn of<'a>(records: impl IntoIterator<Item = (Scope, &'a Record)>) -> Self {
-        let mut rules = Self::NONE;
-        for (scope, record) in records {
-            match scope {
-                Scope::Global => {
-                    (rules.global, rules.thresholds) = (record.part(), record.thresholds)
-                }
-                _ if rules.second_scope.is_some() => {
-                    rules.third = Some(Box::new(record.part()));
-                }
-                _ => (rules.second_scope, rules.second) = (Some(scope), record.part()),
-            }
+    /// Returns the rules of the records that a call met, each with its level: the outermost first, of each the global one.
+    pub(crate) fn of<'a>(
+        levels: &Levels<'_>,
+        records: impl IntoIterator<Item = (usize, Scope, &'a Record)>,
+    ) -> Self {
+        let (mut rules, mut at) = (Self::NONE, None);
+        for (level, scope, record) in records {
+            rules = rules.inside(at, level, levels.key);
+            at = Some(level);
+            rules.add(scope, record);
         }
-        rules
+        // If the levels that were left out are inner ones, the key has no rules.
+        rules.inside(at, levels.states.len().saturating_sub(1), levels.key)
+    }
+
+    /// Returns the rules of one level. It copies them once, straight into the answer: the copy is most of the cost of a decision
+    /// in memory.
+    #[inline(always)]
+    pub(crate) fn of_records(
+        global: &Record,
+        second: Option<(Scope, &Record)>,
+        outer: Option<Box<More>>,
+    ) -> Self {
+        // One way for calls with a second record and without: where two meet again, all is copied once more.
+        let second_scope = second.map(|(scope, _)| scope);
+        let record = second.map_or(&NOTHING, |(_, record)| record);
+        let (of_global, of_second) = (global.meters_beyond(), record.meters_beyond());
+        Self {
+            global: global.part_with(of_global),
+            second: record.part_with(of_second),
+            second_scope,
+            thresholds: global.thresholds,
+            more: outer,
+        }
+    }
+
+    /// Adds the rules of a record: the global one first.
+    pub(crate) fn add(&mut self, scope: Scope, record: &Record) {
+        match scope {
+            Scope::Global => (self.global, self.thresholds) = (record.part(), record.thresholds),
+            _ if self.second_scope.is_some() => self.more().third = Some(Box::new(record.part())),
+            _ => (self.second_scope, self.second) = (Some(scope), record.part()),
+        }
+    }
+
+    /// Returns the rules of the level inside, of which none is known yet. `at` is the level of these, if they are of any.
+    fn inside(self, at: Option<usize>, level: usize, path: &KeyId) -> Self {
+        match at {
+            Some(at) if at != level => {
+                Self { more: Some(More::of_group(path, at, self)), ..Self::NONE }
+            }
+            _ => self,
+        }
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    /// Adds a rule of a saved decision.
+    fn restore(&mut self, state: &RuleState) {
+        let Rule { scope, window, unit } = state.rule;
+        let part = match scope {
+            Scope::Global => &mut self.global,
+            Scope::Other if self.second_scope == Some(Scope::Asset) => {
+                self.more().third.get_or_insert_with(|| Box::new(Part::EMPTY))
+            }
+            Scope::Asset | Scope::Other => {
+                self.second_scope = Some(scope);
+                &mut self.second
+            }
+        };
+        // A state from serde is unchecked, so its numbers are capped.
+        let (limit, used) = (state.limit.min(MAX_COUNT), state.used.min(MAX_COUNT));
+        let left = limit.cast_signed().saturating_sub(used.cast_signed());
+        let meter = Meter::new(window, unit, Some(limit), Thresholds::NONE);
+        let meter = meter.with_numbers(left, 0);
+        part.meters = part.meters.iter().copied().chain([meter]).collect();
+        if let (Some(end), Some(resets_at)) = (part.ends.get_mut(window as usize), state.resets_at)
+        {
+            *end = resets_at;
+        }
     }
 
     /// Returns the credits spent, and the budget.
     pub(crate) fn credits(&self) -> CreditUsage {
-        let global = &self.global;
-        let credits = global
+        let credits = self
+            .global
             .meters
             .iter()
             .next_back()
@@ -159,30 +257,20 @@ impl Rules {
         states: impl IntoIterator<Item = RuleState>,
         credits: Option<CreditUsage>,
     ) -> Self {
-        let mut rules = Self::NONE;
+        let (mut rules, mut at): (_, Option<KeyId>) = (Self::NONE, None);
         for state in states {
-            let Rule { scope, window, unit } = state.rule;
-            let part = match scope {
-                Scope::Global => &mut rules.global,
-                Scope::Other if rules.second_scope == Some(Scope::Asset) => {
-                    rules.third.get_or_insert_with(|| Box::new(Part::EMPTY))
-                }
-                Scope::Asset | Scope::Other => {
-                    rules.second_scope = Some(scope);
-                    &mut rules.second
-                }
-            };
-            // A state from serde is unchecked, so its numbers are capped.
-            let (limit, used) = (state.limit.min(MAX_COUNT), state.used.min(MAX_COUNT));
-            let left = limit.cast_signed().saturating_sub(used.cast_signed());
-            let meter = Meter::new(window, unit, Some(limit), Thresholds::NONE);
-            let meter = meter.with_numbers(left, 0);
-            part.meters = part.meters.iter().copied().chain([meter]).collect();
-            if let (Some(end), Some(resets_at)) =
-                (part.ends.get_mut(window as usize), state.resets_at)
+            if state.group != at
+                && let Some(group) = &at
             {
-                *end = resets_at;
+                let more = More::of_group(group, group.depth().saturating_sub(1), rules);
+                rules = Self { more: Some(more), ..Self::NONE };
             }
+            at.clone_from(&state.group);
+            rules.restore(&state);
+        }
+        if let Some(group) = at {
+            let more = More::of_group(&group, group.depth().saturating_sub(1), rules);
+            rules = Self { more: Some(more), ..Self::NONE };
         }
         match credits {
             Some(credits) => rules.with_credits(credits),
@@ -191,8 +279,24 @@ impl Rules {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = RuleState> {
+        let mut levels: SmallVec<[_; KeyId::MAX_SEGMENTS]> = SmallVec::new();
+        let mut outer = self.outer();
+        while let Some(group) = outer {
+            levels.push(group);
+            outer = group.rules.outer();
+        }
+        levels.into_iter().rev().flat_map(Outer::iter).chain(self.of_level())
+    }
+
+    fn outer(&self) -> Option<&Outer> {
+        self.more.as_deref()?.outer.as_ref()
+    }
+
+    /// Returns the rules of its level alone.
+    pub(crate) fn of_level(&self) -> impl Iterator<Item = RuleState> {
+        let third = self.more.as_deref().and_then(|more| more.third.as_deref());
         let second = self.second_scope.map(|scope| self.second.states(scope, self.thresholds));
-        let third = self.third.as_ref().map(|part| part.states(Scope::Other, self.thresholds));
+        let third = third.map(|part| part.states(Scope::Other, self.thresholds));
         let global = self.global.states(Scope::Global, self.thresholds);
         global.chain(second.into_iter().flatten()).chain(third.into_iter().flatten())
     }
@@ -206,6 +310,21 @@ impl Rules {
             let left = state.limit.cast_signed().saturating_sub(state.used.cast_signed());
             (left < least).then_some((state, asked))
         })
+    }
+}
+
+impl More {
+    /// Holds the rules of a group, which is named by the beginning of this id.
+    #[inline(always)]
+    pub(crate) fn of_group(path: &KeyId, level: usize, rules: Rules) -> Box<Self> {
+        Box::new(Self { third: None, outer: Some(Outer { path: path.clone(), level, rules }) })
+    }
+}
+
+impl Outer {
+    fn iter(&self) -> impl Iterator<Item = RuleState> {
+        let group = self.path.levels().nth(self.level);
+        self.rules.of_level().map(move |state| RuleState { group: group.clone(), ..state })
     }
 }
 
@@ -234,10 +353,11 @@ impl RuleState {
         self.binding_order() < other.binding_order()
     }
 
-    /// Returns the order of violated rules: the one that resets last comes first; then the smaller limit; then the
-    /// order of rules.
+    /// Returns the order of violated rules: the one that resets last comes first; then the smaller limit; then the outermost
+    /// level; then the order of rules.
     pub(crate) fn binding_order(&self) -> impl Ord + use<> {
-        (Reverse(self.resets_at.unwrap_or(NEVER)), self.limit, self.rule)
+        let depth = self.group.as_ref().map_or(usize::MAX, KeyId::depth);
+        (Reverse(self.resets_at.unwrap_or(NEVER)), self.limit, depth, self.rule)
     }
 
     /// Returns the share of the limit that is used, in whole percent rounded down. A limit of 0 is fully used.
@@ -250,9 +370,9 @@ impl RuleState {
 /// Formats as in `1 of 60 requests per minute`.
 impl fmt::Display for RuleState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rule: Rule { window, unit, .. }, limit, used, .. } = *self;
-        let [used, limit] = [used, limit].map(|amount| Quantity(amount, unit));
-        write!(f, "{used} of {limit} {} {}", unit.label(), Within(window))
+        let Self { rule: Rule { window, unit, .. }, limit, used, .. } = self;
+        let [used, limit] = [*used, *limit].map(|amount| Quantity(amount, *unit));
+        write!(f, "{used} of {limit} {} {}", unit.label(), Within(*window))
     }
 }
 
@@ -260,11 +380,11 @@ impl Violation {
     /// Creates a violation of a rule by the amount that a charge asks for. `never_fits` if no end of a window makes
     /// room.
     pub(crate) fn new(state: RuleState, asked: u64, never_fits: bool) -> Self {
-        let RuleState { rule, limit, used, resets_at, .. } = state;
+        let RuleState { group, rule, limit, used, resets_at, .. } = state;
         // A call that asks for nothing needs one unit to be left.
         let exceeds_limit = never_fits && asked.max(1) > limit;
         let resets_at = resets_at.filter(|_| !exceeds_limit);
-        Self { rule, limit, used, asked, resets_at }
+        Self { group, rule, limit, used, asked, resets_at }
     }
 
     /// Returns whether the call exceeds the limit itself, even with nothing used: retrying will not help.
@@ -304,12 +424,27 @@ mod tests {
     fn state(rule: &str, remaining: u64, limit: u64, resets_at: i64) -> RuleState {
         let rule: Rule = rule.parse().unwrap();
         RuleState {
+            group: None,
             rule,
             limit,
             used: limit.saturating_sub(remaining),
             remaining,
             resets_at: rule.window.ends().then(|| Timestamp::from_unix_ms(resets_at)),
         }
+    }
+
+    fn of_group(group: &str, state: RuleState) -> RuleState {
+        RuleState { group: Some(group.parse().unwrap()), ..state }
+    }
+
+    #[test]
+    fn of_equal_rules_the_outermost_binds() {
+        let own = state("global/minute/requests", 0, 1, 60);
+        let [outer, inner] = ["acme", "acme/search"].map(|group| of_group(group, own.clone()));
+        assert!(outer.binds_before(&inner) && inner.binds_before(&own));
+        assert!(!inner.binds_before(&outer) && !own.binds_before(&inner));
+        let smaller = state("asset/minute/requests", 0, 0, 60);
+        assert!(smaller.binds_before(&outer), "the smaller limit comes first");
     }
 
     #[test]
@@ -347,6 +482,12 @@ mod tests {
             vec![state("global/minute/requests", 3, 10, 60), state("global/ever/credits", 1, 2, 0)],
             vec![state("global/day/tokens", 3, 10, 60), state("other/hour/requests", 1, 2, 90)],
             vec![state("asset/day/tokens", 0, 1, 60), state("other/month/credits", 1, 2, 90)],
+            vec![
+                of_group("acme", state("asset/day/tokens", 0, 1, 60)),
+                of_group("acme/search/ci", state("global/day/tokens", 0, 7, 60)),
+                of_group("acme/search/ci", state("other/hour/requests", 1, 2, 90)),
+                state("global/day/tokens", 3, 10, 60),
+            ],
         ] {
             let restored = Rules::restored(rules.clone(), None);
             assert_eq!(restored.iter().collect::<Vec<_>>(), rules);

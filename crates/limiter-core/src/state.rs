@@ -12,7 +12,7 @@ use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::history::{ClosedDay, DayHistory};
 use crate::limits::Limits;
-use crate::names::AssetId;
+use crate::names::{AssetId, KeyId};
 use crate::prepare::Staged;
 use crate::record::Record;
 use crate::rule::{Scope, Unit};
@@ -164,6 +164,19 @@ impl fmt::Display for ScopeId {
             (Scope::Asset, None) => f.write_str("the asset"),
             (Scope::Global, _) => f.write_str("all calls"),
             (Scope::Other, _) => f.write_str("other assets"),
+        }
+    }
+}
+
+/// A scope of a key or of one of its groups, for people: `all calls`, `group acme`, `asset "gpt-5" of group acme`.
+pub(crate) struct ScopeOf<'a>(pub(crate) Option<&'a KeyId>, pub(crate) &'a ScopeId);
+
+impl fmt::Display for ScopeOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, self.1) {
+            (None, scope) => scope.fmt(f),
+            (Some(group), ScopeId { scope: Scope::Global, .. }) => write!(f, "group {group}"),
+            (Some(group), scope) => write!(f, "{scope} of group {group}"),
         }
     }
 }

@@ -166,11 +166,11 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`StoreError`] if the store cannot answer.
     async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError>;
 
-    /// Adds a key, whose limits are in force at once.
+    /// Adds a key or a group, whose limits are in force at once.
     ///
     /// # Errors
-    /// [`KeysError::Invalid`] for too many assets, [`KeysError::AlreadyBootstrapped`],
-    /// [`KeysError::IdTaken`], [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`], looked for in
+    /// [`KeysError::Invalid`] for too many assets, an admin key in a group or an access key of a group,
+    /// [`KeysError::AlreadyBootstrapped`], [`KeysError::NoGroup`], [`KeysError::IdTaken`], [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`], looked for in
     /// this order, or a store error.
     async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError>;
 
@@ -214,10 +214,10 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`KeysError::NotFound`], or a store error.
     async fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>;
 
-    /// Deletes a key of the workspace for good, also one whose data is damaged.
+    /// Deletes a key or a group of the workspace for good, also one whose data is damaged.
     ///
     /// # Errors
-    /// [`KeysError::NotFound`] or [`KeysError::LastAdmin`], or a store error.
+    /// [`KeysError::NotFound`], [`KeysError::LastAdmin`] or [`KeysError::NotEmpty`], or a store error.
     async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>;
 
     /// Lists a page of the living keys of a workspace, by the bytes of their names. A key whose data cannot be read is
@@ -271,7 +271,7 @@ pub struct NewRecord {
     pub id: KeyId,
     /// The workspace it belongs to.
     pub workspace: WorkspaceId,
-    /// Member or admin.
+    /// Member, admin or group.
     pub kind: KeyKind,
     /// Name, limits and expiry.
     pub config: KeyConfig,
@@ -332,6 +332,7 @@ impl UpdatedKey {
 pub struct Search {
     #[serde(deserialize_with = "any_case")]
     name_contains: String,
+    beneath: Option<KeyId>,
     after: Option<KeyName>,
     #[serde(deserialize_with = "bounded")]
     page_size: usize,
@@ -344,13 +345,20 @@ impl Search {
     /// Creates a search for all keys of the workspace, 100 a page.
     #[must_use]
     pub const fn all() -> Self {
-        Self { name_contains: String::new(), after: None, page_size: DEFAULT_PAGE_SIZE }
+        let page_size = DEFAULT_PAGE_SIZE;
+        Self { name_contains: String::new(), beneath: None, after: None, page_size }
     }
 
     /// Restricts the search to keys whose name contains this text, in upper or lower case.
     #[must_use]
     pub fn name_contains(self, text: impl AsRef<str>) -> Self {
         Self { name_contains: folded(text.as_ref()), ..self }
+    }
+
+    /// Restricts the search to keys and groups beneath a group, directly or not.
+    #[must_use]
+    pub fn beneath(self, group: KeyId) -> Self {
+        Self { beneath: Some(group), ..self }
     }
 
     /// Restricts the search to keys after this name: [`Page::next`] of the page before.
@@ -371,9 +379,14 @@ impl Search {
         page.next.clone().map(|next| self.clone().after(next))
     }
 
-    /// Returns whether the search includes a key of this name, on any page.
+    /// Returns whether the search includes a key of this name and id, on any page.
     #[must_use]
-    pub fn matches(&self, name: &KeyName) -> bool {
+    pub fn matches(&self, name: &KeyName, id: &KeyId) -> bool {
+        let is_beneath = self.beneath.as_ref().is_none_or(|group| id.is_beneath(group));
+        is_beneath && self.matches_name(name)
+    }
+
+    fn matches_name(&self, name: &KeyName) -> bool {
         self.name_contains.is_empty() || folded(name.as_str()).contains(&self.name_contains)
     }
 
@@ -462,8 +475,12 @@ mod tests {
             [("ΟΔΟΣΑ", "ΟΔΟΣ"), ("ΟΔΟΣ", "Σ"), ("οδος", "ΟΔΟΣ"), ("CI runner", "ci R")]
         {
             let name = KeyName::new(name).unwrap();
-            assert!(Search::all().name_contains(text).matches(&name), "{text:?} in {name:?}");
+            assert!(Search::all().name_contains(text).matches_name(&name), "{text:?} in {name:?}");
         }
-        assert!(!Search::all().name_contains("cd").matches(&KeyName::new("ci").unwrap()));
+        assert!(!Search::all().name_contains("cd").matches_name(&KeyName::new("ci").unwrap()));
+        let (name, search) =
+            (KeyName::new("ci").unwrap(), Search::all().beneath("acme".parse().unwrap()));
+        assert!(search.matches(&name, &"acme/search/ci".parse().unwrap()));
+        assert!(!search.matches(&name, &"acme".parse().unwrap()));
     }
 }

@@ -108,8 +108,9 @@ impl ScopeUsage {
         if staged.is_over() && !state.is_kept(place) {
             return None;
         }
-        let rules = Rules::of([(Scope::Global, &staged.record)]);
-        let rules = rules.iter().map(|mut rule| {
+        let mut rules = Rules::NONE;
+        rules.add(Scope::Global, &staged.record);
+        let rules = rules.of_level().map(|mut rule| {
             rule.rule.scope = place.scope();
             rule
         });

@@ -7,7 +7,7 @@ use foldhash::quality::RandomState;
 use limiter_core::keys::{check_admin_remains, is_permanent_admin};
 use limiter_core::{
     KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeysError, MAX_COUNT, MaskedKey, Search,
-    StoredKey, WorkspaceId,
+    StoredKey, Timestamp, WorkspaceId,
 };
 
 /// The keys of all workspaces. No decision uses it.
@@ -16,6 +16,8 @@ pub(crate) struct Directory {
     keys: HashMap<KeyId, StoredKey, RandomState>,
     by_digest: HashMap<KeyDigest, KeyId, RandomState>,
     workspaces: HashMap<WorkspaceId, Workspace, RandomState>,
+    /// The groups, each with the number of keys and groups directly beneath it.
+    groups: HashMap<KeyId, usize, RandomState>,
     /// The keys that were created, updated or deleted since a snapshot began.
     changed: Option<HashSet<KeyId, RandomState>>,
 }
@@ -92,8 +94,15 @@ impl Directory {
         !self.workspaces.contains_key(workspace)
     }
 
-    /// Checks that no other key has the id, the name or the masked access key of a new one.
+    /// Checks that the workspace has the group of a new key, and that no other key has its id, its name or its masked access
+    /// key.
     pub(crate) fn check_insert(&self, key: &StoredKey) -> Result<(), KeysError> {
+        if let Some(group) = key.id.group() {
+            let found = self.keys.get(&group).filter(|found| found.workspace == key.workspace);
+            if found.is_none() || !self.groups.contains_key(&group) {
+                return Err(KeysError::NoGroup(group));
+            }
+        }
         if self.keys.contains_key(&key.id) {
             return Err(KeysError::IdTaken(key.id.to_string()));
         }
@@ -111,17 +120,24 @@ impl Directory {
         Ok(())
     }
 
-    /// Adds a key, unless another one has its id, its name or its masked access key.
+    /// Adds a key or a group, if it [may be added](Self::check_insert).
     pub(crate) fn insert(
         &mut self,
         key: StoredKey,
-        permanent_admin: bool,
+        kind: KeyKind,
+        expires_at: Option<Timestamp>,
     ) -> Result<(), KeysError> {
         self.check_insert(&key)?;
         self.note(&key.id);
+        if let Some(beneath) = key.id.group().and_then(|group| self.groups.get_mut(&group)) {
+            *beneath += 1;
+        }
+        if kind == KeyKind::Group {
+            self.groups.insert(key.id.clone(), 0);
+        }
         let workspace = self.workspaces.entry(key.workspace.clone()).or_default();
         workspace.by_name.insert(key.name.clone(), key.id.clone());
-        if permanent_admin {
+        if is_permanent_admin(kind, expires_at) {
             workspace.permanent_admins.insert(key.id.clone());
         }
         if let Some(secret) = key.secret {
@@ -172,21 +188,29 @@ impl Directory {
         }
     }
 
-    /// Checks that the key is in this workspace, and is not the last that keeps the workspace manageable.
+    /// Checks that the key is in this workspace, has nothing beneath it, and is not the last that keeps the workspace
+    /// manageable.
     pub(crate) fn check_remove(
         &self,
         workspace: &WorkspaceId,
         id: &KeyId,
     ) -> Result<(), KeysError> {
         self.get_in(workspace, id)?;
+        if self.groups.get(id).is_some_and(|beneath| *beneath > 0) {
+            return Err(KeysError::NotEmpty(id.clone()));
+        }
         self.workspaces.get(workspace).map_or(Ok(()), |workspace| workspace.check_may_go(id))
     }
 
-    /// Removes a key of this workspace, unless it is the last that keeps it manageable.
+    /// Removes a key of this workspace, if it [may be removed](Self::check_remove).
     pub(crate) fn remove(&mut self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
         self.check_remove(workspace, id)?;
         self.note(id);
         let Some(key) = self.keys.remove(id) else { return Ok(()) };
+        self.groups.remove(id);
+        if let Some(beneath) = id.group().and_then(|group| self.groups.get_mut(&group)) {
+            *beneath -= 1;
+        }
         if let Some(secret) = key.secret {
             self.by_digest.remove(&secret.digest);
         }
@@ -218,7 +242,7 @@ impl Directory {
         let start = start.map_or(Bound::Unbounded, Bound::Excluded);
         let names = workspace.by_name.range::<KeyName, _>((start, Bound::Unbounded));
         for (looked_at, (name, id)) in names.enumerate() {
-            if search.matches(name) {
+            if search.matches(name, id) {
                 if found.len() == room {
                     return Scan { found, then: Then::More };
                 }

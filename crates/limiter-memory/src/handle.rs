@@ -34,8 +34,8 @@ impl MemoryHandle {
     #[inline]
     pub fn check_and_consume(&self, charge: &Charge) -> Decision {
         let asset = self.asset.as_ref();
-        self.cells.with_place(self.place, |cell| match cell {
-            Some(cell) => cell.charge_hinted(asset, &self.hint, charge, self.cells.time()),
+        self.cells.reach_place(self.place, |reached| match reached {
+            Some(reached) => reached.charge_hinted(asset, &self.hint, charge, self.cells.time()),
             None => Decision::key_unknown(Some(&self.key), asset),
         })
     }
@@ -43,8 +43,8 @@ impl MemoryHandle {
     /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
     pub fn peek(&self, charge: &Charge) -> Decision {
         let asset = self.asset.as_ref();
-        self.cells.with_place(self.place, |cell| match cell {
-            Some(cell) => cell.peek(asset, charge, self.cells.time()),
+        self.cells.reach_place(self.place, |reached| match reached {
+            Some(reached) => reached.peek(asset, charge, self.cells.time()),
             None => Decision::key_unknown(Some(&self.key), asset),
         })
     }

@@ -1,15 +1,15 @@
-//! The cells of all living keys, in shards, so that callers of different keys rarely wait for each other, and the clock
-//! of all of them.
+//! The cells of all living keys and groups, in shards, so that callers of different keys rarely wait for each other, and the
+//! clock of all of them. Keys and groups with the same first segment share a shard: one lock covers a key and its groups.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use limiter_core::{KeyId, KeyState, Ledger};
+use limiter_core::{KeyId, KeyKind, KeyState, Ledger};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Reached};
 use crate::sync::ShardMutex;
 use crate::time::Time;
 
@@ -21,7 +21,7 @@ pub(crate) struct CellMap {
     shards: Box<[Shard]>,
     /// Seeded at random, so that no caller can choose ids that collide.
     hasher: RandomState,
-    inserted: AtomicU64,
+    inserted: AtomicU32,
     time: Time,
 }
 
@@ -33,9 +33,12 @@ struct Shard(ShardMutex<Slots>);
 struct Slots {
     /// Maps the hash of an id to its slot. It is small, so that it stays in the processor's caches.
     index: HashTable<u32>,
-    /// A chunk is allocated whole and never moves, so that a growing store does not pause to copy cells.
+    /// The keys. A chunk is allocated whole and never moves, so that a growing store does not pause to copy cells.
     chunks: Vec<Vec<Option<Cell>>>,
     free: Vec<u32>,
+    /// The groups, apart from the keys, since a call needs both at once. Their slots are marked by [`GROUP`].
+    groups: Vec<Option<Box<Cell>>>,
+    free_groups: Vec<u32>,
 }
 
 /// The place of a cell: valid while its key lives, and never valid for another key.
@@ -43,7 +46,7 @@ struct Slots {
 pub(crate) struct Place {
     shard: u32,
     slot: u32,
-    serial: u64,
+    serial: u32,
 }
 
 impl CellMap {
@@ -52,7 +55,7 @@ impl CellMap {
             time,
             shards: (0..SHARDS).map(|_| Shard(ShardMutex::new(Slots::default()))).collect(),
             hasher: RandomState::default(),
-            inserted: AtomicU64::new(0),
+            inserted: AtomicU32::new(0),
         }
     }
 
@@ -60,38 +63,54 @@ impl CellMap {
         &self.time
     }
 
-    /// Calls `then` with the cell of a key, if there is one.
-    #[inline]
+    /// Calls `then` with the cell of a key or of a group, if there is one.
     pub(crate) fn with<R>(&self, id: &KeyId, then: impl FnOnce(Option<&mut Cell>) -> R) -> R {
-        let hash = self.hash(id);
-        let mut slots = self.shard(hash).0.lock();
+        let (shard, hash) = self.place_of(id);
+        let mut slots = shard.0.lock();
         let slot = slots.find(hash, id);
         then(slot.and_then(|slot| slots.get_mut(slot)))
     }
 
-    /// Calls `then` with the cell at a place, if its key still lives.
+    /// Calls `then` with the cell of a key and those of its groups, if there is such a key.
     #[inline]
-    pub(crate) fn with_place<R>(
+    pub(crate) fn reach<R>(
         &self,
-        place: Place,
-        then: impl FnOnce(Option<&mut Cell>) -> R,
+        id: &KeyId,
+        then: impl FnOnce(Option<Reached<'_, '_>>) -> R,
     ) -> R {
-        let mut slots = self.shards[place.shard as usize].0.lock();
-        then(slots.get_mut(place.slot).filter(|cell| cell.serial == place.serial))
+        let (shard, hash) = self.place_of(id);
+        let mut slots = shard.0.lock();
+        match slots.find_key(hash, id) {
+            Some(slot) => slots.reach(slot, None, then),
+            None => then(None),
+        }
     }
 
-    /// Calls `then` with the cell in a slot of a shard, if there is one. `None` beyond the last slot or the last shard.
-    ///
-    /// A cell never moves, so a walk over all slots meets each cell that is there from start to end.
-    pub(crate) fn with_slot<R>(
+    /// Calls `then` with the cells at a place, if its key still lives.
+    #[inline]
+    pub(crate) fn reach_place<R>(
         &self,
-        shard: usize,
-        slot: u32,
-        then: impl FnOnce(Option<&Cell>) -> R,
-    ) -> Option<R> {
-        let slots = self.shards.get(shard)?.0.lock();
-        let cell = slots.chunks.get(chunk_of(slot))?.get(within(slot))?;
-        Some(then(cell.as_ref()))
+        place: Place,
+        then: impl FnOnce(Option<Reached<'_, '_>>) -> R,
+    ) -> R {
+        let mut slots = self.shards[place.shard as usize].0.lock();
+        slots.reach(place.slot, Some(place.serial), then)
+    }
+
+    /// Copies each cell of a shard in turn, and calls `then` with the copy, while no lock is held.
+    ///
+    /// A cell never moves, so this meets each cell that is there from start to end.
+    pub(crate) fn walk<T>(&self, shard: usize, copy: impl Fn(&Cell) -> T, mut then: impl FnMut(T)) {
+        for first in [0, GROUP] {
+            for slot in first.. {
+                let copied = self.shards[shard].0.lock().look(slot).map(|cell| cell.map(&copy));
+                match copied {
+                    Some(Some(copied)) => then(copied),
+                    Some(None) => {}
+                    None => break,
+                }
+            }
+        }
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -100,75 +119,178 @@ impl CellMap {
 
     /// Returns the place of a key's cell, if there is one.
     pub(crate) fn place(&self, id: &KeyId) -> Option<Place> {
-        let hash = self.hash(id);
-        let mut slots = self.shard(hash).0.lock();
-        let slot = slots.find(hash, id)?;
-        let serial = slots.get_mut(slot)?.serial;
-        Some(Place { shard: shard_of(hash) as u32, slot, serial })
+        let (shard, hash) = (self.shard_of(id, self.hash(id)), self.hash(id));
+        let slots = self.shards[shard].0.lock();
+        let slot = slots.find_key(hash, id)?;
+        let serial = slots.look(slot)??.serial;
+        Some(Place { shard: shard as u32, slot, serial })
     }
 
-    /// Adds the cell of a key that is not in the map.
+    /// Adds the cell of a key or of a group that is not in the map, and whose groups are.
     pub(crate) fn insert(&self, id: KeyId, state: KeyState, ledger: Option<Box<Ledger>>) {
-        let hash = self.hash(&id);
         let serial = self.inserted.fetch_add(1, Ordering::Relaxed);
-        let mut slots = self.shard(hash).0.lock();
-        let slot = slots.take_free();
-        let Slots { index, chunks, .. } = &mut *slots;
-        chunks[chunk_of(slot)][within(slot)] = Some(Cell { id, serial, state, ledger });
-        index.insert_unique(hash, slot, |slot| match &chunks[chunk_of(*slot)][within(*slot)] {
-            Some(cell) => self.hash(&cell.id),
-            None => unreachable!("only slots in use are in the index"),
+        let (shard, hash) = self.place_of(&id);
+        let mut slots = shard.0.lock();
+        let group = id.group().and_then(|group| slots.find(self.hash(&group), &group));
+        let group = group.unwrap_or(NO_SLOT);
+        let is_group = state.kind() == KeyKind::Group;
+        let cell = Cell { id, serial, group, state, ledger };
+        let slot = if is_group { slots.put_group(cell) } else { slots.put_key(cell) };
+        let Slots { index, chunks, groups, .. } = &mut *slots;
+        index.insert_unique(hash, slot, |slot| match cell_at(chunks, groups, *slot) {
+            Some(Some(cell)) => self.hash(&cell.id),
+            _ => unreachable!("only slots in use are in the index"),
         });
     }
 
     pub(crate) fn remove(&self, id: &KeyId) {
-        let hash = self.hash(id);
-        let mut slots = self.shard(hash).0.lock();
-        let Slots { index, chunks, free } = &mut *slots;
-        let found = index.find_entry(hash, |slot| is_at(chunks, *slot, id));
-        if let Ok(found) = found {
-            let (slot, _) = found.remove();
+        let (shard, hash) = self.place_of(id);
+        let mut slots = shard.0.lock();
+        let Slots { index, chunks, free, groups, free_groups } = &mut *slots;
+        let found = index.find_entry(hash, |slot| is_at(chunks, groups, *slot, id));
+        let Ok(found) = found else { return };
+        let (slot, _) = found.remove();
+        if slot & GROUP == 0 {
             chunks[chunk_of(slot)][within(slot)] = None;
             free.push(slot);
+        } else {
+            groups[(slot & !GROUP) as usize] = None;
+            free_groups.push(slot);
         }
     }
 
     #[inline]
     fn hash(&self, id: &KeyId) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(id.as_str().as_bytes());
-        hasher.finish()
+        self.hash_of(id.as_str())
     }
 
     #[inline]
-    fn shard(&self, hash: u64) -> &Shard {
-        &self.shards[shard_of(hash)]
+    fn hash_of(&self, text: &str) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(text.as_bytes());
+        hasher.finish()
+    }
+
+    /// Returns the shard of an id, and its hash.
+    #[inline]
+    fn place_of(&self, id: &KeyId) -> (&Shard, u64) {
+        let hash = self.hash(id);
+        (&self.shards[self.shard_of(id, hash)], hash)
+    }
+
+    /// Returns the number of the shard of an id: that of its first segment. It uses bits from the middle: the index itself
+    /// uses both ends.
+    #[inline]
+    fn shard_of(&self, id: &KeyId, hash: u64) -> usize {
+        let of_root = if id.is_root() { hash } else { self.hash_of(id.root()) };
+        (of_root >> 32) as usize % SHARDS
     }
 }
 
 impl Slots {
     #[inline]
     fn find(&self, hash: u64, id: &KeyId) -> Option<u32> {
-        self.index.find(hash, |slot| is_at(&self.chunks, *slot, id)).copied()
+        self.index.find(hash, |slot| is_at(&self.chunks, &self.groups, *slot, id)).copied()
     }
 
+    /// Finds a key; not a group of this id.
     #[inline]
+    fn find_key(&self, hash: u64, id: &KeyId) -> Option<u32> {
+        let chunks = &self.chunks;
+        let is_at = |slot: &u32| {
+            *slot & GROUP == 0
+                && chunks[chunk_of(*slot)][within(*slot)]
+                    .as_ref()
+                    .is_some_and(|cell| cell.id == *id)
+        };
+        self.index.find(hash, is_at).copied()
+    }
+
     fn get_mut(&mut self, slot: u32) -> Option<&mut Cell> {
+        if slot & GROUP != 0 {
+            return self.groups.get_mut((slot & !GROUP) as usize)?.as_deref_mut();
+        }
         self.chunks.get_mut(chunk_of(slot))?.get_mut(within(slot))?.as_mut()
     }
 
-    /// Takes an empty slot, in a new chunk if all others are in use.
-    fn take_free(&mut self) -> u32 {
-        if let Some(slot) = self.free.pop() {
-            return slot;
-        }
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        let chunk = self.chunks.len() - 1;
-        self.chunks[chunk].push(None);
-        (chunk * CHUNK + self.chunks[chunk].len() - 1) as u32
+    /// Returns the cell in a slot, if one is there; `None` beyond the last slot.
+    fn look(&self, slot: u32) -> Option<Option<&Cell>> {
+        cell_at(&self.chunks, &self.groups, slot)
     }
+
+    /// Calls `then` with the cell of a key and those of its groups, if the slot has a key, and has it still.
+    #[inline]
+    fn reach<R>(
+        &mut self,
+        slot: u32,
+        serial: Option<u32>,
+        then: impl FnOnce(Option<Reached<'_, '_>>) -> R,
+    ) -> R {
+        let Self { chunks, groups, .. } = self;
+        let cell = chunks.get_mut(chunk_of(slot)).and_then(|chunk| chunk.get_mut(within(slot)));
+        let cell = cell.and_then(Option::as_mut);
+        match cell.filter(|cell| serial.is_none_or(|serial| cell.serial == serial)) {
+            Some(cell) if cell.group == NO_SLOT => then(Some(Reached { cell, groups: &mut [] })),
+            Some(cell) => {
+                let around = |slot| group_in(groups, slot).map_or(NO_SLOT, |group| group.group);
+                let inner = cell.group;
+                let middle = around(inner);
+                match (middle, around(middle)) {
+                    (NO_SLOT, _) => then(reached(cell, states_at(groups, [inner]).as_mut())),
+                    (middle, NO_SLOT) => {
+                        then(reached(cell, states_at(groups, [middle, inner]).as_mut()))
+                    }
+                    (middle, outer) => {
+                        then(reached(cell, states_at(groups, [outer, middle, inner]).as_mut()))
+                    }
+                }
+            }
+            None => then(None),
+        }
+    }
+
+    /// Puts a key into an empty slot, in a new chunk if all others are in use.
+    fn put_key(&mut self, cell: Cell) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+                self.chunks.push(Vec::with_capacity(CHUNK));
+            }
+            let chunk = self.chunks.len() - 1;
+            self.chunks[chunk].push(None);
+            (chunk * CHUNK + self.chunks[chunk].len() - 1) as u32
+        });
+        self.chunks[chunk_of(slot)][within(slot)] = Some(cell);
+        slot
+    }
+
+    fn put_group(&mut self, cell: Cell) -> u32 {
+        let slot = self.free_groups.pop().unwrap_or_else(|| {
+            self.groups.push(None);
+            (self.groups.len() - 1) as u32 | GROUP
+        });
+        self.groups[(slot & !GROUP) as usize] = Some(Box::new(cell));
+        slot
+    }
+}
+
+fn reached<'a, 'b, const N: usize>(
+    cell: &'a mut Cell,
+    groups: Option<&'a mut [&'b mut KeyState; N]>,
+) -> Option<Reached<'a, 'b>> {
+    Some(Reached { cell, groups: groups? })
+}
+
+/// Returns the states of the groups in these slots.
+fn states_at<const N: usize>(
+    groups: &mut [Option<Box<Cell>>],
+    slots: [u32; N],
+) -> Option<[&mut KeyState; N]> {
+    let places = slots.map(|slot| (slot & !GROUP) as usize);
+    let cells = groups.get_disjoint_mut(places).ok()?;
+    Some(cells.map(|cell| match cell {
+        Some(cell) => &mut cell.state,
+        None => unreachable!("a group stays as long as a key lies beneath it"),
+    }))
 }
 
 impl fmt::Debug for CellMap {
@@ -178,15 +300,30 @@ impl fmt::Debug for CellMap {
     }
 }
 
-#[inline]
-fn is_at(chunks: &[Vec<Option<Cell>>], slot: u32, id: &KeyId) -> bool {
-    chunks[chunk_of(slot)][within(slot)].as_ref().is_some_and(|cell| cell.id == *id)
+fn group_in(groups: &[Option<Box<Cell>>], slot: u32) -> Option<&Cell> {
+    groups.get((slot & !GROUP) as usize)?.as_deref()
 }
 
-/// Returns the shard of a hash. It uses bits from the middle: the index itself uses both ends.
+/// Returns the cell in a slot, if one is there; `None` beyond the last slot.
+fn cell_at<'a>(
+    chunks: &'a [Vec<Option<Cell>>],
+    groups: &'a [Option<Box<Cell>>],
+    slot: u32,
+) -> Option<Option<&'a Cell>> {
+    if slot & GROUP != 0 {
+        return Some(groups.get((slot & !GROUP) as usize)?.as_deref());
+    }
+    Some(chunks.get(chunk_of(slot))?.get(within(slot))?.as_ref())
+}
+
 #[inline]
-const fn shard_of(hash: u64) -> usize {
-    (hash >> 32) as usize % SHARDS
+fn is_at(
+    chunks: &[Vec<Option<Cell>>],
+    groups: &[Option<Box<Cell>>],
+    slot: u32,
+    id: &KeyId,
+) -> bool {
+    cell_at(chunks, groups, slot).flatten().is_some_and(|cell| cell.id == *id)
 }
 
 #[inline]
@@ -204,6 +341,10 @@ const fn within(slot: u32) -> usize {
 const SHARDS: usize = 256;
 /// Small enough for a small empty store, and large enough for a short list of chunks.
 const CHUNK: usize = 32;
+/// Marks the slots of groups.
+const GROUP: u32 = 1 << 31;
+/// In place of the slot of a group that there is not.
+const NO_SLOT: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {

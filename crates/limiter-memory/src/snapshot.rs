@@ -118,8 +118,8 @@ pub enum RestoreError {
         /// The format that this version reads.
         known: u32,
     },
-    /// Two of its keys contradict each other.
-    #[error("the snapshot is inconsistent: two of its keys are in conflict")]
+    /// Its keys contradict each other.
+    #[error("the snapshot is inconsistent: its keys contradict each other")]
     Inconsistent(#[source] KeysError),
     /// Changes between the snapshot and the journal are missing.
     #[error(

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use limiter_core::keys::is_permanent_admin;
+use limiter_core::keys::check_new;
 use limiter_core::{
     AssetId, Charge, Crossing, DayHistory, Decision, KeyDigest, KeyId, KeyName, KeyRecord,
-    KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds, ManualClock, NewRecord, Page, RecordId,
-    RequestId, ReservationError, Search, Settled, Store, StoreError, StoredKey, Timestamp, Totals,
-    UpdatedKey, Usage, WorkspaceId, async_trait, reservation,
+    KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds, LevelsMut, ManualClock, NewRecord, Page,
+    RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, StoredKey,
+    Timestamp, Totals, UpdatedKey, Usage, WorkspaceId, async_trait, reservation,
 };
 
 use crate::changes::{Changes, Journal, KeyAction, KeyChange};
@@ -133,10 +133,13 @@ impl MemoryStoreBuilder {
         let mut last = store.changes.last.lock();
         *last = snapshot.last_change();
         let mut directory = store.directory.write();
-        for saved in snapshot.keys {
-            let permanent_admin = is_permanent_admin(saved.state.kind(), saved.state.expires_at());
+        let mut keys = snapshot.keys;
+        // A group comes before what lies beneath it.
+        keys.sort_by_key(|saved| saved.key.id.depth());
+        for saved in keys {
+            let (kind, expires_at) = (saved.state.kind(), saved.state.expires_at());
             let id = saved.key.id.clone();
-            directory.insert(saved.key, permanent_admin).map_err(RestoreError::Inconsistent)?;
+            directory.insert(saved.key, kind, expires_at).map_err(RestoreError::Inconsistent)?;
             let state = saved.state.keeping_history(store.history_days);
             store.cells.insert(id, state, saved.ledger.map(|ledger| Box::new(ledger.into())));
         }
@@ -183,16 +186,16 @@ impl MemoryStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Decision {
-        self.cells.with(key, |cell| match cell {
-            Some(cell) => cell.charge(asset, charge, self.cells.time()),
+        self.cells.reach(key, |reached| match reached {
+            Some(reached) => reached.charge(asset, charge, self.cells.time()),
             None => Decision::key_unknown(Some(key), asset),
         })
     }
 
     /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
     pub fn peek(&self, key: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Decision {
-        self.cells.with(key, |cell| match cell {
-            Some(cell) => cell.peek(asset, charge, self.cells.time()),
+        self.cells.reach(key, |reached| match reached {
+            Some(reached) => reached.peek(asset, charge, self.cells.time()),
             None => Decision::key_unknown(Some(key), asset),
         })
     }
@@ -208,8 +211,8 @@ impl MemoryStore {
         charge: &Charge,
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
-        self.step(key, |state, ledger, now| {
-            reservation::check_once(state, ledger, &self.bounds, key, asset, charge, id, now)
+        self.step(key, asset, |levels, ledger, now| {
+            reservation::check_once(levels, ledger, &self.bounds, charge, id, now)
         })
         .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), asset)))
     }
@@ -225,8 +228,8 @@ impl MemoryStore {
         charge: &Charge,
         id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
-        self.step(key, |state, ledger, now| {
-            reservation::record(state, ledger, &self.bounds, asset, charge, id, now)
+        self.step(key, asset, |levels, ledger, now| {
+            reservation::record(levels, ledger, &self.bounds, charge, id, now)
         })
         .unwrap_or(Err(ReservationError::KeyUnknown))
     }
@@ -243,8 +246,8 @@ impl MemoryStore {
         id: &RequestId,
         ttl: Duration,
     ) -> Result<Decision, ReservationError> {
-        self.step(key, |state, ledger, now| {
-            reservation::reserve(state, ledger, &self.bounds, key, asset, estimate, id, ttl, now)
+        self.step(key, asset, |levels, ledger, now| {
+            reservation::reserve(levels, ledger, &self.bounds, estimate, id, ttl, now)
         })
         .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), asset)))
     }
@@ -259,7 +262,7 @@ impl MemoryStore {
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        self.step(key, |state, ledger, now| reservation::amend(state, ledger, key, id, to, now))
+        self.step(key, None, |levels, ledger, now| reservation::amend(levels, ledger, id, to, now))
             .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), None)))
     }
 
@@ -273,8 +276,8 @@ impl MemoryStore {
         id: &RequestId,
         actual: &Totals,
     ) -> Result<Settled, ReservationError> {
-        self.step(key, |state, ledger, now| {
-            reservation::settle(state, ledger, &self.bounds, id, actual, now)
+        self.step(key, None, |levels, ledger, now| {
+            reservation::settle(levels, ledger, &self.bounds, id, actual, now)
         })
         .unwrap_or(Err(ReservationError::KeyUnknown))
     }
@@ -284,21 +287,22 @@ impl MemoryStore {
     /// # Errors
     /// [`ReservationError::KeyUnknown`], or as [`reservation::cancel`].
     pub fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
-        self.step(key, |state, ledger, now| {
-            reservation::cancel(state, ledger, &self.bounds, id, now)
+        self.step(key, None, |levels, ledger, now| {
+            reservation::cancel(levels, ledger, &self.bounds, id, now)
         })
         .unwrap_or(Err(ReservationError::KeyUnknown))
     }
 
-    /// Makes one step on the state of a key and on its ledger, if the key is known.
+    /// Makes one step on the levels of a key and on its ledger, if the key is known.
     fn step<T>(
         &self,
         key: &KeyId,
-        step: impl FnOnce(&mut KeyState, &mut Ledger, Timestamp) -> T,
+        asset: Option<&AssetId>,
+        step: impl FnOnce(&mut LevelsMut<'_>, &mut Ledger, Timestamp) -> T,
     ) -> Option<T> {
-        self.cells.with(key, |cell| {
+        self.cells.reach(key, |reached| {
             let now = self.cells.time().now();
-            Some(cell?.with_ledger(now, |state, ledger| step(state, ledger, now)))
+            Some(reached?.with_ledger(asset, now, |levels, ledger| step(levels, ledger, now)))
         })
     }
 
@@ -407,6 +411,7 @@ impl MemoryStore {
         match action {
             KeyAction::Create(record) => {
                 record.config.check()?;
+                check_new(record)?;
                 let directory = self.directory.read();
                 if record.bootstraps && !directory.is_empty(&record.workspace) {
                     return Err(KeysError::AlreadyBootstrapped);
@@ -440,8 +445,7 @@ impl MemoryStore {
         match action {
             KeyAction::Create(record) => {
                 let NewRecord { kind, config, thresholds, .. } = record;
-                let permanent_admin = is_permanent_admin(*kind, config.expires_at);
-                directory.insert(first_version(record), permanent_admin)?;
+                directory.insert(first_version(record), *kind, config.expires_at)?;
                 let state = KeyState::new(*kind, config, *thresholds, at);
                 let state = state.keeping_history(self.history_days);
                 self.cells.insert(record.id.clone(), state, None);
@@ -512,16 +516,12 @@ impl MemoryStore {
         self.directory.write().watch_changes();
         let mut keys = Vec::new();
         for shard in 0..self.cells.shards() {
-            for slot in 0.. {
-                let copied = self.cells.with_slot(shard, slot, |cell| cell.map(CopiedCell::of));
-                let Some(copied) = copied else { break };
-                if let Some(copied) = copied {
-                    // A key that changes after this is read again below.
-                    let key = self.directory.read().get(&copied.id).cloned();
-                    keys.extend(key.map(|key| copied.with(key)));
-                }
+            self.cells.walk(shard, CopiedCell::of, |copied| {
+                // A key that changes after this is read again below.
+                let key = self.directory.read().get(&copied.id).cloned();
+                keys.extend(key.map(|key| copied.with(key)));
                 between();
-            }
+            });
         }
         // Keys that changed meanwhile are read again, while no change can come.
         let last_change = self.changes.last.lock();

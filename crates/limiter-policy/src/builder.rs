@@ -74,8 +74,8 @@ impl GuardedStoreBuilder {
 
     /// The most entries of each kind that are remembered for an outage. The kinds are access keys whose keys are known,
     /// reservations that were made without the store, ends of reservations that are not yet sent to the store, and keys
-    /// that `LocalShare` follows. Under `LocalShare`, open and ended reservations of each key have a bound of this size
-    /// each. 10,000 by default, at least 1.
+    /// and groups that `LocalShare` follows. Under `LocalShare`, open and ended reservations of each key have a bound
+    /// of this size each. 10,000 by default, at least 1.
     ///
     /// Under `FailOpen`, one reservation too many without the store displaces one that has ended, else the oldest.
     /// During the outage, settling a forgotten reservation is still `Ok`. Afterwards it is

@@ -41,13 +41,14 @@
 //! # Going on with a share
 //! Under [`LocalShare`](FailurePolicy::LocalShare) the process decides by the rules of the core, with a [`Share`] of
 //! each limit, as last known, in its own windows, by its own clock. Of a limit that holds for ever, such as the budget,
-//! what is left is shared. The allowed calls
-//! are charged to the store when it is back, in one payment for each key and asset, in the windows open then: past the
-//! limit if need be, as debt. Assets that a key does not list share one payment. A payment is sent under its own id until it is confirmed, so that it counts once. The
-//! store remembers that id for a day ([a setting](GuardedStoreBuilder::payments_remembered_for)). A payment that may
-//! have been charged and is nearly that old is given up with a warning, and never sent again. A payment that the store
-//! refuses is tried again with growing pauses, and delays no other. A call under way when the outage began may count
-//! twice, and never less than once. Calls of a key that was deleted meanwhile are not charged.
+//! what is left is shared. The keys beneath a group have its share together, and a key is decided only if all its
+//! groups are known too. The allowed calls are charged to the store when it is back, in one payment for each key and
+//! asset, at every level of the key, in the windows open then: past the limit if need be, as debt. Assets that neither
+//! a key nor its groups list share one payment. A payment is sent under its own id until it is confirmed, so that it
+//! counts once. The store remembers that id for a day ([a setting](GuardedStoreBuilder::payments_remembered_for)). A
+//! payment that may have been charged and is nearly that old is given up with a warning, and never sent again. A
+//! payment that the store refuses is tried again with growing pauses, and delays no other. A call under way when the
+//! outage began may count twice, and never less than once. Calls of a key that was deleted meanwhile are not charged.
 //!
 //! # Reservations
 //! A policy that goes on answers `Ok` when an earlier reservation ends in an outage, and sends the end when the store
@@ -73,12 +74,14 @@ mod asking;
 mod breaker;
 mod breakers;
 mod builder;
+mod calls;
 mod catch_up;
 mod debt;
 mod error;
 mod here;
 mod known;
 mod later;
+mod level;
 mod local;
 #[cfg(test)]
 mod messages;

@@ -1,13 +1,14 @@
 //! Keys whose limits this process knows, so that it can decide for them without the store.
 
 use std::collections::HashSet;
+use std::iter;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use limiter_core::{
-    AssetId, CallError, KeyId, KeyRecord, LedgerBounds, RecordId, RequestId, ReservationError,
-    Timestamp, Unpaid, Usage,
+    AssetId, CallError, KeyId, KeyKind, KeyRecord, LedgerBounds, RecordId, RequestId,
+    ReservationError, Timestamp, Unpaid, Usage,
 };
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -16,13 +17,15 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::asking::{Asking, Effect};
+use crate::calls::Calls;
 use crate::catch_up::{Round, is_not_charged};
 use crate::debt::{Debt, Moment, Sending};
-use crate::here::{Full, Here, Learned};
+use crate::here::{Full, Here};
+use crate::level::{Learned, Level};
 use crate::metrics::{Late, Outcome};
 use crate::share::Share;
 
-/// The known keys, for which this process can decide, and their debts to the store.
+/// The known keys and their groups, for which this process can decide, and their debts to the store.
 ///
 /// One lock guards them all; it is held for one decision and never across a call of the store.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ pub(crate) struct Local {
     /// How long the store remembers the id of a payment.
     payments_remembered_for: Duration,
     keys: Mutex<Keys>,
-    /// The number of concurrent reads of keys.
+    /// The number of concurrent reads of keys and groups.
     pub(crate) learning: Arc<Semaphore>,
     /// Held by the task that forgets calls in time: at most one runs.
     tidying: Arc<Semaphore>,
@@ -42,6 +45,7 @@ pub(crate) struct Local {
 
 #[derive(Debug)]
 struct Keys {
+    /// Keys and groups. A group is used after each key beneath it, so that the key is evicted first.
     followed: LruCache<KeyId, Followed>,
     owing: HashSet<KeyId>,
     /// The keys with calls that are remembered by their ids; `calls` counts those calls.
@@ -52,11 +56,14 @@ struct Keys {
     first_forgotten_at: Option<Timestamp>,
 }
 
+/// A key or a group that this process reads now and then.
 #[derive(Debug)]
 struct Followed {
     asked_at: Instant,
     learned: Option<Arc<Learned>>,
-    here: Option<Box<Here>>,
+    level: Option<Box<Level>>,
+    /// The calls of a key that were decided here.
+    calls: Option<Box<Calls>>,
 }
 
 impl Local {
@@ -77,11 +84,11 @@ impl Local {
         }
     }
 
-    /// Runs a function on a key at the time of this process, if its limits are known.
+    /// Runs a function on a key at the time of this process, if its limits and those of its groups are known.
     pub(crate) fn with<T>(
         &self,
         key: &KeyId,
-        act: impl FnOnce(&mut Here, Timestamp) -> T,
+        act: impl FnOnce(&mut Here<'_>, Timestamp) -> T,
     ) -> Option<T> {
         self.with_at(key, Timestamp::from(SystemTime::now()), act)
     }
@@ -90,7 +97,7 @@ impl Local {
         &self,
         key: &KeyId,
         now: Timestamp,
-        act: impl FnOnce(&mut Here, Timestamp) -> T,
+        act: impl FnOnce(&mut Here<'_>, Timestamp) -> T,
     ) -> Option<T> {
         let mut keys = self.keys.lock();
         if keys.calls >= self.most_calls {
@@ -98,28 +105,27 @@ impl Local {
         }
         let full = (keys.calls >= self.most_calls)
             .then(|| Full { most: self.most_calls, retry_at: keys.room_at(now) });
-        let Keys { followed, owing, remembering, calls, .. } = &mut *keys;
-        let Followed { learned, here, .. } = followed.get_mut(key)?;
-        let learned = learned.as_ref()?;
-        let here =
-            here.get_or_insert_with(|| Box::new(Here::new(self.share, learned, self.bounds, now)));
-        here.learn(learned, now);
-        here.set_full(full);
-        let before = here.remembered();
-        let acted = act(here, now);
-        let after = here.remembered();
-        *calls = calls.saturating_sub(before).saturating_add(after);
+        keys.use_now(key);
+        let mut levels = keys.take_levels(key, self.share, now)?;
+        let Keys { followed, owing, remembering, calls: all_calls, .. } = &mut *keys;
+        let calls = followed.peek_mut(key)?.calls.get_or_insert_default();
+        let before = calls.remembered();
+        let acted =
+            act(&mut Here { key, levels: &mut levels, calls, bounds: self.bounds, full }, now);
+        let after = calls.remembered();
+        *all_calls = all_calls.saturating_sub(before).saturating_add(after);
         if after > 0 && !remembering.contains(key) {
             remembering.insert(key.clone());
         }
-        if here.owes() && !owing.contains(key) {
+        if calls.owes() && !owing.contains(key) {
             owing.insert(key.clone());
         }
+        keys.put_back(key, levels);
         Some(acted)
     }
 
     pub(crate) fn knows(&self, key: &KeyId) -> bool {
-        self.keys.lock().followed.peek(key).is_some_and(|followed| followed.learned.is_some())
+        self.keys.lock().knows(key)
     }
 
     /// Runs a function on a key with a call that was reserved here.
@@ -127,33 +133,22 @@ impl Local {
         &self,
         key: &KeyId,
         id: &RequestId,
-        act: impl FnOnce(&mut Here, Timestamp) -> T,
+        act: impl FnOnce(&mut Here<'_>, Timestamp) -> T,
     ) -> Option<T> {
-        self.with(key, |here, now| here.has_reserved(id).then(|| act(here, now))).flatten()
+        self.with(key, |here, now| here.calls.has_reserved(id).then(|| act(here, now))).flatten()
     }
 
-    /// Whether it is time to learn about a key that has just made a call.
-    pub(crate) fn wants(&self, key: &KeyId) -> bool {
+    /// Returns which to read of a key that has just made a call and its groups.
+    pub(crate) fn due_to_learn(&self, key: &KeyId) -> Vec<KeyId> {
         let mut keys = self.keys.lock();
-        if let Some(followed) = keys.followed.get_mut(key) {
-            let due = followed.asked_at.elapsed() >= LEARN_EVERY;
-            if due {
-                followed.asked_at = Instant::now();
-            }
-            return due;
-        }
-        if !keys.has_room() {
-            return false;
-        }
-        let asked_at = Instant::now();
-        keys.followed.put(key.clone(), Followed { asked_at, learned: None, here: None });
-        true
+        let levels = iter::once(key.clone()).chain(key.groups());
+        levels.filter(|level| keys.is_due_to_learn(level)).collect()
     }
 
-    /// Takes over the store's answer about a key. One that does not exist is not followed.
+    /// Takes over the store's answer about a key or a group. One that does not exist is not followed.
     pub(crate) fn learn(&self, key: &KeyId, record: Option<KeyRecord>, usage: Option<Usage>) {
         let mut keys = self.keys.lock();
-        match (record, usage, keys.followed.get_mut(key)) {
+        match (record, usage, keys.followed.peek_mut(key)) {
             (Some(record), Some(usage), Some(followed)) => {
                 followed.learned = Some(Arc::new(Learned { record, usage }));
             }
@@ -164,16 +159,20 @@ impl Local {
 
     /// Learning failed: the next call tries again.
     pub(crate) fn learned_nothing(&self, key: &KeyId) {
-        if let Some(followed) = self.keys.lock().followed.get_mut(key)
+        if let Some(followed) = self.keys.lock().followed.peek_mut(key)
             && let Some(before) = Instant::now().checked_sub(LEARN_EVERY)
         {
             followed.asked_at = before;
         }
     }
 
-    /// Drops a key that does not exist in the store.
-    pub(crate) fn forget(&self, key: &KeyId) {
-        self.keys.lock().forget(key);
+    /// Drops a key that the store does not know. A group stays: it makes no calls, and each is answered as one of an unknown
+    /// key.
+    pub(crate) fn forget_key(&self, key: &KeyId) {
+        let mut keys = self.keys.lock();
+        if !keys.is_group(key) {
+            keys.forget(key);
+        }
     }
 
     pub(crate) fn owes_nothing(&self) -> bool {
@@ -184,7 +183,7 @@ impl Local {
     pub(crate) fn unpaid(&self) -> Unpaid {
         let (keys, mut unpaid) = (self.keys.lock(), Unpaid::default());
         for key in &keys.owing {
-            let owes = keys.here(key).is_some_and(|here| here.add_unpaid(&mut unpaid));
+            let owes = keys.calls_of(key).is_some_and(|calls| calls.add_unpaid(&mut unpaid));
             unpaid.keys += usize::from(owes);
         }
         unpaid
@@ -211,7 +210,7 @@ impl Local {
                         asking.crossed(&key, crossed);
                         continue;
                     }
-                    Err(ReservationError::KeyUnknown) => self.forget(&key),
+                    Err(ReservationError::KeyUnknown) => self.forget_key(&key),
                     Err(error) => {
                         let is_outage = error.is_outage();
                         self.with_debt(&key, &asset, |debt| {
@@ -239,7 +238,8 @@ impl Local {
     fn due(&self, also_refused: bool) -> Vec<(KeyId, Option<AssetId>)> {
         let (keys, now) = (self.keys.lock(), Moment::now());
         let of_key = |key: &KeyId| {
-            let assets = keys.here(key).map(|here| here.due(now, also_refused)).unwrap_or_default();
+            let assets = keys.calls_of(key).map(|calls| calls.due(now, also_refused));
+            let assets = assets.unwrap_or_default();
             assets.into_iter().map(|asset| (key.clone(), asset)).collect::<Vec<_>>()
         };
         keys.owing.iter().flat_map(of_key).collect()
@@ -274,8 +274,8 @@ impl Local {
         act: impl FnOnce(&mut Debt) -> T,
     ) -> Option<T> {
         let mut keys = self.keys.lock();
-        let here = keys.followed.peek_mut(key)?.here.as_mut()?;
-        here.debt(asset).map(act)
+        let calls = keys.followed.peek_mut(key)?.calls.as_mut()?;
+        calls.debt(asset).map(act)
     }
 
     /// Whether any call is remembered by its id.
@@ -290,7 +290,7 @@ impl Local {
 }
 
 impl Asking {
-    /// Reads the limits of a followed key, and what is used of them, from the store.
+    /// Reads the limits of a followed key or group, and what is used of them, from the store.
     pub(crate) async fn learn(self: &Arc<Self>, key: &KeyId) {
         let Some(local) = &self.local else { return };
         let record = self.ask(key, Effect::Reads, |store| store.read(key)).await;
@@ -333,19 +333,90 @@ impl Keys {
         Self { followed, owing, remembering, calls: 0, tidied_at, first_forgotten_at }
     }
 
-    fn here(&self, key: &KeyId) -> Option<&Here> {
+    fn calls_of(&self, key: &KeyId) -> Option<&Calls> {
         // `peek`, since a payment is not a use of the key.
-        self.followed.peek(key)?.here.as_deref()
+        self.followed.peek(key)?.calls.as_deref()
+    }
+
+    fn learned(&self, level: &KeyId) -> Option<&Arc<Learned>> {
+        self.followed.peek(level)?.learned.as_ref()
+    }
+
+    /// Whether the key and all its groups are known.
+    fn knows(&self, key: &KeyId) -> bool {
+        key.levels().all(|level| self.learned(&level).is_some())
+    }
+
+    fn is_group(&self, level: &KeyId) -> bool {
+        self.learned(level).is_some_and(|learned| learned.record.kind == KeyKind::Group)
+    }
+
+    /// Marks a key as used, and then its groups.
+    fn use_now(&mut self, key: &KeyId) {
+        self.followed.promote(key);
+        for group in key.groups() {
+            self.followed.promote(&group);
+        }
+    }
+
+    /// Takes out the groups of a known key, the outermost first, and the key itself, as last learned.
+    #[expect(clippy::vec_box, reason = "they are boxed where they are kept")]
+    fn take_levels(
+        &mut self,
+        key: &KeyId,
+        share: Share,
+        now: Timestamp,
+    ) -> Option<Vec<Box<Level>>> {
+        if !self.knows(key) {
+            return None;
+        }
+        let take = |level: KeyId| {
+            let followed = self.followed.peek_mut(&level)?;
+            let learned = followed.learned.as_ref()?;
+            let level = followed.level.take();
+            let mut level = level.unwrap_or_else(|| Box::new(Level::new(share, learned, now)));
+            level.learn(learned, now);
+            Some(level)
+        };
+        key.levels().map(take).collect()
+    }
+
+    #[expect(clippy::vec_box, reason = "they are boxed where they are kept")]
+    fn put_back(&mut self, key: &KeyId, levels: Vec<Box<Level>>) {
+        for (id, level) in key.levels().zip(levels) {
+            if let Some(followed) = self.followed.peek_mut(&id) {
+                followed.level = Some(level);
+            }
+        }
+    }
+
+    /// Whether it is time to read a key that has just made a call, or a group of it.
+    fn is_due_to_learn(&mut self, level: &KeyId) -> bool {
+        if let Some(followed) = self.followed.get_mut(level) {
+            let due = followed.asked_at.elapsed() >= LEARN_EVERY;
+            if due {
+                followed.asked_at = Instant::now();
+            }
+            return due;
+        }
+        if !self.has_room() {
+            return false;
+        }
+        let asked_at = Instant::now();
+        let followed = Followed { asked_at, learned: None, level: None, calls: None };
+        self.followed.put(level.clone(), followed);
+        true
     }
 
     fn forget(&mut self, key: &KeyId) {
-        let here = self.followed.pop(key).and_then(|followed| followed.here);
-        self.calls = self.calls.saturating_sub(here.map_or(0, |here| here.remembered()));
+        let calls = self.followed.pop(key).and_then(|followed| followed.calls);
+        self.calls = self.calls.saturating_sub(calls.map_or(0, |calls| calls.remembered()));
         self.owing.remove(key);
         self.remembering.remove(key);
     }
 
-    /// Whether one more key can be followed. A key with a debt or with remembered calls is not evicted for another.
+    /// Whether one more key or group can be followed. A key with a debt or with remembered calls is not evicted for another,
+    /// nor are its groups.
     fn has_room(&mut self) -> bool {
         if self.followed.len() < self.followed.cap().get() {
             return true;
@@ -356,7 +427,7 @@ impl Keys {
                     if self.owing.contains(oldest) || self.remembering.contains(oldest) =>
                 {
                     let oldest = oldest.clone();
-                    self.followed.promote(&oldest);
+                    self.use_now(&oldest);
                 }
                 _ => return true,
             }
@@ -366,7 +437,7 @@ impl Keys {
 
     fn forget_what_is_paid(&mut self) {
         let mut owing = std::mem::take(&mut self.owing);
-        owing.retain(|key| self.here(key).is_some_and(Here::owes));
+        owing.retain(|key| self.calls_of(key).is_some_and(Calls::owes));
         if !owing.is_empty() {
             self.owing = owing;
         }
@@ -375,15 +446,15 @@ impl Keys {
     /// Forgets the calls whose time has passed, and frees their memory.
     fn tidy(&mut self, now: Timestamp) {
         self.tidied_at = Some(Instant::now());
-        let Self { followed, remembering, calls, .. } = self;
+        let Self { followed, remembering, calls: all_calls, .. } = self;
         let mut first: Option<Timestamp> = None;
         remembering.retain(|key| {
-            let here = followed.peek_mut(key).and_then(|followed| followed.here.as_mut());
-            let Some(here) = here else { return false };
-            let before = here.remembered();
-            here.forget_until(now);
-            *calls = calls.saturating_sub(before - here.remembered());
-            let of_key = here.first_forgotten_at();
+            let calls = followed.peek_mut(key).and_then(|followed| followed.calls.as_mut());
+            let Some(calls) = calls else { return false };
+            let before = calls.remembered();
+            calls.forget_until(now);
+            *all_calls = all_calls.saturating_sub(before - calls.remembered());
+            let of_key = calls.first_forgotten_at();
             first = first.into_iter().chain(of_key).min();
             of_key.is_some()
         });
@@ -432,8 +503,10 @@ const MARGIN: u32 = 8;
 mod tests {
     use std::num::NonZeroU32;
 
-    use limiter_conformance::fixtures::NOON;
-    use limiter_core::{Charge, KeyConfig, KeyKind, KeyState, StoredKey, Thresholds, Totals};
+    use limiter_conformance::fixtures::{NOON, key_id, requests_per_day};
+    use limiter_core::{
+        Charge, Decision, KeyConfig, KeyState, Limits, StoredKey, Thresholds, Totals,
+    };
     use limiter_memory::MemoryStore;
 
     use crate::builder::GuardedStoreBuilder;
@@ -443,26 +516,52 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
+    fn with_room_for(keys: usize, most_calls: usize) -> Local {
+        let most = NonZeroUsize::new(keys).unwrap();
+        Local::new(Share::one_in(NonZeroU32::MIN), most, most_calls, HOUR)
+    }
+
     /// Creates `keys` known keys without limits, which share room for `most_calls` calls.
     fn local(keys: usize, most_calls: usize) -> (Local, Vec<KeyId>) {
-        let most = NonZeroUsize::new(keys).unwrap();
-        let local = Local::new(Share::one_in(NonZeroU32::MIN), most, most_calls, HOUR);
+        let local = with_room_for(keys, most_calls);
         let keys = (0..keys).map(|number| known(&local, &format!("key-{number}"))).collect();
         (local, keys)
     }
 
     /// Makes a key without limits known.
     fn known(local: &Local, name: &str) -> KeyId {
-        let config = KeyConfig::named(name).unwrap();
-        let state = KeyState::new(KeyKind::Member, &config, Thresholds::NONE, NOON);
-        let id: KeyId = name.parse().unwrap();
-        let workspace = "home".parse().unwrap();
-        let stored =
-            StoredKey { id: id.clone(), workspace, name: config.name, secret: None, version: 1 };
-        assert!(local.wants(&id));
+        let id = key_id(name);
+        assert!(local.due_to_learn(&id).contains(&id));
+        learn(local, name, KeyKind::Member, Limits::NONE);
+        id
+    }
+
+    /// Answers as a store that has a key or a group with these limits.
+    fn learn(local: &Local, id: &str, kind: KeyKind, limits: Limits) {
+        let (id, workspace) = (key_id(id), "home".parse().unwrap());
+        let config = KeyConfig::named("a name").unwrap().with_global(limits);
+        let state = KeyState::new(kind, &config, Thresholds::NONE, NOON);
+        let name = config.name;
+        let stored = StoredKey { id: id.clone(), workspace, name, secret: None, version: 1 };
         let record = KeyRecord::of(&stored, &state, NOON);
         local.learn(&id, Some(record), Some(Usage::of(&state, NOON)));
-        id
+    }
+
+    /// Makes known two keys beneath a group with three requests per day here.
+    fn group_of_two() -> (Local, [KeyId; 2]) {
+        let local = with_room_for(9, usize::MAX);
+        let keys = ["acme/a", "acme/b"].map(key_id);
+        for key in &keys {
+            let _ = local.due_to_learn(key);
+            learn(&local, key.as_str(), KeyKind::Member, Limits::NONE);
+        }
+        learn(&local, "acme", KeyKind::Group, requests_per_day(3));
+        (local, keys)
+    }
+
+    fn check(local: &Local, key: &KeyId) -> Option<Decision> {
+        let check = |here: &mut Here<'_>, now| here.check(None, &Charge::request(), now);
+        local.with_at(key, NOON, check)
     }
 
     fn id(text: &str) -> RequestId {
@@ -470,14 +569,14 @@ mod tests {
     }
 
     fn reserve(local: &Local, key: &KeyId, name: &str, ttl: Duration, now: Timestamp) -> bool {
-        let reserve = |here: &mut Here, now| {
+        let reserve = |here: &mut Here<'_>, now| {
             here.reserve(None, &Charge::request(), &id(name), ttl, now).is_ok()
         };
         local.with_at(key, now, reserve).unwrap()
     }
 
     fn settle(local: &Local, key: &KeyId, name: &str, now: Timestamp) -> bool {
-        let end = |here: &mut Here, now| here.end(&id(name), Some(&Totals::unchanged()), now);
+        let end = |here: &mut Here<'_>, now| here.end(&id(name), Some(&Totals::unchanged()), now);
         local.with_at(key, now, end).unwrap().is_ok()
     }
 
@@ -500,7 +599,7 @@ mod tests {
         local.tidy(NOON.after(2 * HOUR));
         assert_eq!((calls(&local), local.remembers_calls()), (0, false));
         assert!(reserve(&local, &keys[1], "one more", HOUR, NOON.after(2 * HOUR)));
-        local.forget(&keys[1]);
+        local.forget_key(&keys[1]);
         assert_eq!((calls(&local), local.remembers_calls()), (0, false));
     }
 
@@ -534,11 +633,91 @@ mod tests {
     #[test]
     fn a_key_that_owes_does_not_keep_new_keys_from_being_followed() {
         let (local, keys) = local(2, 9);
-        let owes = |here: &mut Here, now| here.check(None, &Charge::request(), now);
+        let owes = |here: &mut Here<'_>, now| here.check(None, &Charge::request(), now);
         assert!(local.with_at(&keys[0], NOON, owes).unwrap().is_allowed());
-        assert!(local.wants(&"another".parse().unwrap()));
+        assert_eq!(local.due_to_learn(&"another".parse().unwrap()).len(), 1);
         assert!(local.knows(&keys[0]) && !local.knows(&keys[1]));
         assert_eq!((local.unpaid().keys, local.unpaid().requests), (1, 1));
+    }
+
+    #[test]
+    fn the_keys_beneath_a_group_have_its_share_together() {
+        let (local, [a, b]) = group_of_two();
+        assert!(reserve(&local, &a, "ends", HOUR, NOON));
+        for key in [&a, &b] {
+            assert!(check(&local, key).unwrap().is_charged());
+        }
+        for key in [&a, &b] {
+            let denied = check(&local, key).unwrap();
+            let exceeded = denied.denied().and_then(|denied| denied.exceeded()).unwrap();
+            let binding = exceeded.binding().unwrap();
+            assert_eq!((binding.group, binding.limit, binding.used), (Some(key_id("acme")), 3, 3));
+        }
+        let cancel = |here: &mut Here<'_>, now| here.end(&id("ends"), None, now);
+        assert!(local.with_at(&a, NOON, cancel).unwrap().is_ok());
+        assert!(check(&local, &b).unwrap().is_charged(), "it has the room that the other left");
+        assert!(!check(&local, &a).unwrap().is_allowed());
+        assert_eq!(
+            (local.unpaid().keys, local.unpaid().requests),
+            (2, 3),
+            "the group owes nothing"
+        );
+    }
+
+    #[test]
+    fn changed_limits_of_a_group_hold_here_for_all_its_keys_and_keep_what_was_used() {
+        let (local, [a, b]) = group_of_two();
+        assert!(check(&local, &a).unwrap().is_charged());
+        learn(&local, "acme", KeyKind::Group, requests_per_day(2));
+        assert!(check(&local, &b).unwrap().is_charged());
+        assert!(!check(&local, &a).unwrap().is_allowed());
+    }
+
+    #[test]
+    fn a_key_is_decided_here_only_while_all_its_groups_are_known() {
+        let (local, key) = (with_room_for(9, usize::MAX), key_id("acme/search/ci"));
+        let all = ["acme/search/ci", "acme", "acme/search"].map(key_id);
+        assert_eq!(local.due_to_learn(&key), all);
+        assert!(local.due_to_learn(&key).is_empty(), "they were just asked about");
+        assert_eq!(local.due_to_learn(&key_id("acme/b")), [key_id("acme/b")], "not for each key");
+        for (name, kind) in [
+            ("acme/search/ci", KeyKind::Member),
+            ("acme", KeyKind::Group),
+            ("acme/search", KeyKind::Group),
+        ] {
+            assert!(!local.knows(&key) && check(&local, &key).is_none());
+            learn(&local, name, kind, Limits::NONE);
+        }
+        assert!(local.knows(&key) && check(&local, &key).unwrap().is_charged());
+        local.forget_key(&key_id("acme"));
+        assert!(local.knows(&key), "a call of the group itself was denied");
+        local.learn(&key_id("acme"), None, None);
+        assert!(!local.knows(&key) && check(&local, &key).is_none());
+        assert_eq!(local.due_to_learn(&key), [key_id("acme")]);
+    }
+
+    #[test]
+    fn a_group_is_not_evicted_before_a_key_beneath_it() {
+        let (local, key) = (with_room_for(3, usize::MAX), key_id("acme/ci"));
+        let _ = local.due_to_learn(&key);
+        learn(&local, "acme", KeyKind::Group, Limits::NONE);
+        learn(&local, "acme/ci", KeyKind::Member, Limits::NONE);
+        let first = known(&local, "first");
+        assert!(check(&local, &key).unwrap().is_charged());
+        known(&local, "second");
+        assert!(local.knows(&key) && !local.knows(&first), "the key was used since");
+        // It owes, so that it stays, and its group too.
+        known(&local, "third");
+        known(&local, "fourth");
+        assert!(local.knows(&key));
+        let paid = |debt: &mut Debt| {
+            let _ = debt.send(Moment::now(), new_id);
+            debt.confirm();
+        };
+        local.with_debt(&key, &None, paid);
+        local.keys.lock().forget_what_is_paid();
+        known(&local, "fifth");
+        assert!(!local.knows(&key) && local.keys.lock().learned(&key_id("acme")).is_some());
     }
 
     #[test]

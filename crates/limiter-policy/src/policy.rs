@@ -19,8 +19,8 @@ pub enum FailurePolicy {
     /// Decides in this process, with a share of each limit as last known. Its answers, allowed or denied, are flagged as
     /// degraded. The allowed calls are charged to the store when it is back, as debt if need be.
     ///
-    /// It knows a key from the key's first call that the store allowed, and reads it again each minute. Calls of other
-    /// keys return the store's error.
+    /// It knows a key and its groups from the key's first call that the store allowed, and reads each of them again each
+    /// minute while such calls come. Calls of other keys return the store's error.
     LocalShare {
         /// The part of each limit, and of the rest of the budget, that this process may use.
         share: Share,

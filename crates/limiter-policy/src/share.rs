@@ -8,7 +8,7 @@ use limiter_core::{
     Timestamp, Unit, Usage, Window,
 };
 
-use crate::here::Learned;
+use crate::level::Learned;
 
 /// A part of each limit, above zero and at most all of it.
 ///

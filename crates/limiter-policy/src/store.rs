@@ -49,7 +49,8 @@ impl GuardedStore {
         self.asking.state_for(key)
     }
 
-    /// Returns whether [`LocalShare`](FailurePolicy::LocalShare) could decide for this key: its limits are known.
+    /// Returns whether [`LocalShare`](FailurePolicy::LocalShare) could decide for this key: its limits and those of its
+    /// groups are known.
     #[must_use]
     pub fn knows(&self, key: &KeyId) -> bool {
         self.asking.local.as_ref().is_some_and(|local| local.knows(key))
@@ -114,7 +115,7 @@ impl GuardedStore {
         &self,
         key: &KeyId,
         asked: Result<Decision, E>,
-        here: impl FnOnce(&mut Here, Timestamp) -> Result<Decision, E>,
+        here: impl FnOnce(&mut Here<'_>, Timestamp) -> Result<Decision, E>,
     ) -> Result<Decision, E> {
         match asked {
             Err(error) if error.is_outage() && self.goes_on() => match &self.asking.local {
@@ -140,21 +141,25 @@ impl GuardedStore {
         decision.degrade()
     }
 
-    /// Reads the key's limits in the background, to know the share of them.
+    /// Reads the limits of the key and its groups in the background, to know the share of them.
     fn follow(&self, local: &Local, key: &KeyId, decision: &Decision) {
         if let Decision::Denied(denied) = decision {
             if *denied.reason() == DenialReason::KeyUnknown {
-                local.forget(key);
+                local.forget_key(key);
             }
-        } else if let Ok(permit) = Arc::clone(&local.learning).try_acquire_owned()
-            && local.wants(key)
-            && let Ok(runtime) = Handle::try_current()
-        {
-            let (asking, key) = (Arc::clone(&self.asking), key.clone());
-            runtime.spawn(async move {
-                asking.learn(&key).await;
-                drop(permit);
-            });
+        } else if let Ok(permit) = Arc::clone(&local.learning).try_acquire_owned() {
+            let due = local.due_to_learn(key);
+            if !due.is_empty()
+                && let Ok(runtime) = Handle::try_current()
+            {
+                let asking = Arc::clone(&self.asking);
+                runtime.spawn(async move {
+                    for level in due {
+                        asking.learn(&level).await;
+                    }
+                    drop(permit);
+                });
+            }
         }
     }
 
@@ -169,7 +174,7 @@ impl GuardedStore {
     async fn end(&self, ended: Ended) -> Result<Settled, ReservationError> {
         let Ended { key, id, actual, .. } = &ended;
         if let Some(local) = &self.asking.local {
-            let here = |here: &mut Here, now| here.end(id, actual.as_ref(), now);
+            let here = |here: &mut Here<'_>, now| here.end(id, actual.as_ref(), now);
             if let Some(done) = local.with_reserved(key, id, here) {
                 self.recover_if_owing(local);
                 return done;
@@ -281,7 +286,7 @@ impl Store for GuardedStore {
             .await;
         let may_stand =
             matches!(asked, Err(ReservationError::Store(StoreError::OutcomeUnknown(_))));
-        let here = |here: &mut Here, now| here.reserve(asset, estimate, id, ttl, now);
+        let here = |here: &mut Here<'_>, now| here.reserve(asset, estimate, id, ttl, now);
         let decision = self.or_policy(key, asked, here)?;
         if self.asking.local.is_none() && decision.is_degraded() {
             self.unbacked.remember(key, id, may_stand);
@@ -300,7 +305,7 @@ impl Store for GuardedStore {
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
         if let Some(local) = &self.asking.local {
-            let here = |here: &mut Here, now| here.amend(id, to, now);
+            let here = |here: &mut Here<'_>, now| here.amend(id, to, now);
             if let Some(amended) = local.with_reserved(key, id, here) {
                 self.recover_if_owing(local);
                 return amended.map(|decision| self.degraded(decision));

@@ -1,9 +1,14 @@
 //! Answers of the scripts.
 
-use limiter_core::{AssetId, Place, Timestamp};
+use std::sync::Arc;
+
+use limiter_core::{AssetId, LevelPlace, LevelSet, Place, Timestamp};
 use redis::Value;
 
-use crate::schema::{Known, Layout, Misread, NOT_AN_ANSWER, bytes, head_of, read_state};
+use crate::keys::Subject;
+use crate::schema::{
+    Known, KnownLevels, Layout, Misread, NOT_AN_ANSWER, bytes, head_of, read_state,
+};
 
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +36,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) letters: &'a [u8],
     /// The entry of the ledger, or the time at which it has room.
     pub(crate) entry: Option<&'a [u8]>,
-    hot: Vec<Option<&'a [u8]>>,
-    cold: Vec<Option<&'a [u8]>>,
+    /// The records as they were; or, if nothing was compared, of each level the hot and the cold fields of a call.
+    shown: Vec<Option<&'a [u8]>>,
 }
 
 impl<'a> Answer<'a> {
@@ -44,29 +49,29 @@ impl<'a> Answer<'a> {
                 let head = text.len().checked_sub(size).ok_or(NOT_AN_ANSWER)?;
                 let (head, mut rest) = text.split_at(head);
                 let (now, letters) = head_of(head)?;
-                let mut hot = Vec::with_capacity(2);
+                let mut shown = Vec::with_capacity(records.len());
                 for layout in records {
                     let (record, after) =
                         rest.split_at_checked(layout.size()).ok_or(NOT_AN_ANSWER)?;
-                    hot.push(Some(record));
+                    shown.push(Some(record));
                     rest = after;
                 }
                 let ended = ended(letters)?;
-                Ok(Self { now, ended, letters, entry: None, hot, cold: Vec::new() })
+                Ok(Self { now, ended, letters, entry: None, shown })
             }
             Value::Array(parts) => {
                 let [head, parts @ ..] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
-                Self::read(head, None, parts, parts.len() / 2)
+                Self::read(head, None, parts)
             }
             _ => Err(NOT_AN_ANSWER),
         }
     }
 
-    /// Reads what `apply` answers for an operation on this many records.
-    pub(crate) fn of_apply(value: &'a Value, records: usize) -> Result<Self, Misread> {
+    /// Reads what `apply` answers.
+    pub(crate) fn of_apply(value: &'a Value) -> Result<Self, Misread> {
         let Value::Array(parts) = value else { return Err(NOT_AN_ANSWER) };
         let [head, entry, parts @ ..] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
-        Self::read(head, bytes(entry), parts, records)
+        Self::read(head, bytes(entry), parts)
     }
 
     /// Reads what [`Keys::apply`](crate::keys::Keys::apply) answers for an operation on records of these layouts.
@@ -77,51 +82,78 @@ impl<'a> Answer<'a> {
             Value::Array(parts) if !listed && !was_compared(parts) && parts.len() % 2 == 1 => {
                 Self::of_take(value, layouts)
             }
-            _ => Self::of_apply(value, layouts.len()),
+            _ => Self::of_apply(value),
         }
     }
 
-    fn read(
-        head: &'a Value,
-        entry: Option<&'a [u8]>,
-        parts: &'a [Value],
-        records: usize,
-    ) -> Result<Self, Misread> {
+    fn read(head: &'a Value, entry: Option<&'a [u8]>, parts: &'a [Value]) -> Result<Self, Misread> {
         let (now, letters) = head_of(bytes(head).ok_or(NOT_AN_ANSWER)?)?;
         let ended = ended(letters)?;
-        let hot = match ended {
-            Ended::Compared | Ended::Full => records,
-            // The limits come along, of all records that the call may meet.
-            _ => parts.len() / 2,
-        };
-        let (hot, cold) = parts.split_at_checked(hot).unwrap_or((parts, &[]));
-        let [hot, cold] = [hot, cold].map(|parts| parts.iter().map(bytes).collect());
-        Ok(Self { now, ended, letters, entry, hot, cold })
+        Ok(Self { now, ended, letters, entry, shown: parts.iter().map(bytes).collect() })
     }
 
-    /// The key as it was before, by its limits at hand: with the records at these places.
-    pub(crate) fn before(&self, known: &Known, places: &[Place]) -> Result<Known, Misread> {
-        let mut known = known.clone();
-        let zone = known.state.time_zone().clone();
-        for (at, place) in places.iter().enumerate() {
-            let bytes = self.hot.get(at).copied().flatten().ok_or(NOT_AN_ANSWER)?;
-            let scope = known.state.scope_at(*place).ok_or(NOT_AN_ANSWER)?;
-            let layout = Layout::of(*place == Place::Global, scope.record());
-            let (stamp, record) = layout.read(bytes, scope.record(), &zone)?;
-            if *place == Place::Global && stamp != known.stamp {
-                return Err(NOT_AN_ANSWER);
-            }
-            known.state.set_record(*place, record);
+    /// The levels in shadow in which a call did not fit that was applied; none if it was refused.
+    pub(crate) fn applied(&self, call: usize) -> Option<LevelSet> {
+        match self.letters.get(call)? {
+            b'A' => Some(LevelSet::NONE),
+            letter @ b'b'..=b'p' => Some(LevelSet::from_bits(letter - b'a')),
+            _ => None,
         }
-        Ok(known)
     }
 
-    /// The key as it is, with its limits; `None` if there is none.
-    pub(crate) fn found(&self, asset: Option<&AssetId>) -> Result<Option<Known>, Misread> {
-        let at = |parts: &[Option<&'a [u8]>], at: usize| parts.get(at).copied().flatten();
-        let pair = |number| (at(&self.hot, number), at(&self.cold, number));
-        found(pair(0), pair(1), pair(2), asset)
+    /// The levels as they were before, by the limits at hand: with the records at these places.
+    pub(crate) fn before(
+        &self,
+        known: &KnownLevels,
+        places: &[LevelPlace],
+    ) -> Result<KnownLevels, Misread> {
+        let mut before = known.clone();
+        for (level, known) in known.iter().enumerate() {
+            let mut known = Known::clone(known);
+            let zone = known.state.time_zone().clone();
+            for (at, place) in places.iter().enumerate().filter(|(_, at)| at.level == level) {
+                let place = place.place;
+                let bytes = self.shown.get(at).copied().flatten().ok_or(NOT_AN_ANSWER)?;
+                let scope = known.state.scope_at(place).ok_or(NOT_AN_ANSWER)?;
+                let layout = Layout::of(place == Place::Global, scope.record());
+                let (stamp, record) = layout.read(bytes, scope.record(), &zone)?;
+                if place == Place::Global && stamp != known.stamp {
+                    return Err(NOT_AN_ANSWER);
+                }
+                known.state.set_record(place, record);
+            }
+            before.set(level, known);
+        }
+        Ok(before)
     }
+
+    /// The levels as they are, with their limits; `None` if there is no such key.
+    pub(crate) fn found(&self, of: Subject<'_>) -> Result<Option<KnownLevels>, Misread> {
+        let levels = of.key.depth();
+        let fields = (self.shown.len() / levels / 2).max(1);
+        let parts = self.shown.chunks(2 * fields);
+        let mut found = Vec::with_capacity(levels);
+        for parts in parts.take(levels) {
+            let at = |at: usize| parts.get(at).copied().flatten();
+            let pair = |number| (at(number), at(fields + number));
+            let [of_asset, other] = if fields > 1 { [pair(1), pair(2)] } else { [(None, None); 2] };
+            found.push(self::found(pair(0), of_asset, other, of.asset)?);
+        }
+        all_of(found, levels)
+    }
+}
+
+/// The levels of a key, if all are there; `None` if there is no such key.
+pub(crate) fn all_of(
+    mut found: Vec<Option<Known>>,
+    levels: usize,
+) -> Result<Option<KnownLevels>, Misread> {
+    found.resize_with(levels, || None);
+    if found.last().is_none_or(Option::is_none) {
+        return Ok(None);
+    }
+    let known = found.into_iter().map(|known| known.map(Arc::new)).collect::<Option<_>>();
+    known.map(|known| Some(KnownLevels::new(known))).ok_or(NO_GROUP)
 }
 
 /// The hot and the cold field of a scope.
@@ -156,12 +188,12 @@ fn both(fields: Fields<'_>) -> Result<Option<HotAndCold<'_>>, Misread> {
 /// Whether an answer has a letter for each call.
 fn was_compared(parts: &[Value]) -> bool {
     let head = parts.first().and_then(bytes).and_then(|head| head_of(head).ok());
-    head.is_some_and(|(_, letters)| matches!(letters.first(), Some(b'A' | b'R')))
+    head.is_some_and(|(_, letters)| matches!(letters.first(), Some(b'A' | b'R' | b'b'..=b'p')))
 }
 
 fn ended(letters: &[u8]) -> Result<Ended, Misread> {
     match letters.first() {
-        Some(b'A' | b'R') => Ok(Ended::Compared),
+        Some(b'A' | b'R' | b'b'..=b'p') => Ok(Ended::Compared),
         Some(b'T' | b'S') => Ok(Ended::Stale),
         Some(b'X') => Ok(Ended::Late),
         Some(b'G') => Ok(Ended::Guarded),
@@ -172,3 +204,5 @@ fn ended(letters: &[u8]) -> Result<Ended, Misread> {
         _ => Err(NOT_AN_ANSWER),
     }
 }
+
+const NO_GROUP: Misread = Misread::Corrupt("a group of the key is gone");

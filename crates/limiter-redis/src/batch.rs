@@ -2,8 +2,8 @@
 //!
 //! There is no timer: a call that finds nothing under way goes at once, alone, and a batch that is full does not wait for the
 //! one before. In a batch each decision costs the server two thirds of a single one, and a tenth if all are of one key, whose
-//! records are read and written once. On a cluster each key has a lane of its own: two keys in one script may have different
-//! slots.
+//! records are read and written once. On a cluster each first segment of keys has a lane of its own: other keys in one
+//! script may have different slots.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::deciding::{Group, Ready};
+use crate::deciding::{Calls, Ready};
 use crate::error::{CommandError, RedisError};
 use crate::keys::{Found, Keys};
 use crate::metrics::Figures;
@@ -47,10 +47,10 @@ pub(crate) struct Bounds {
     pub(crate) known: usize,
 }
 
-/// Groups that one script decides, and its answer.
+/// Calls that one script decides, and its answer.
 #[derive(Debug)]
 struct Replied {
-    groups: Vec<(Group, Ready)>,
+    calls: Vec<(Calls, Ready)>,
     reply: Result<Value, CommandError>,
 }
 
@@ -72,7 +72,7 @@ impl Batcher {
         let runtime = runtime::current().map_err(CommandError::NotRun)?;
         let (answer, answered) = oneshot::channel();
         let ticket = Arc::new(Ticket::default());
-        let lane = self.0.keys.servers.is_cluster().then(|| key.clone());
+        let lane = self.0.keys.servers.is_cluster().then(|| key.root().to_owned());
         let request = Request {
             key: key.clone(),
             asset: asset.cloned(),
@@ -160,25 +160,25 @@ impl Inner {
     /// Sends a batch: in one script, unless records of several shapes are among them.
     async fn send(self: &Arc<Self>, batch: Vec<Request>) -> Vec<Replied> {
         self.figures.batch(batch.len());
-        let mut scripts: Vec<Vec<(Group, Ready)>> = Vec::new();
-        for group in grouped(batch) {
-            let Some(ready) = self.keys.prepare(&group) else {
-                self.go_on(group, None);
+        let mut scripts: Vec<Vec<(Calls, Ready)>> = Vec::new();
+        for calls in by_key(batch) {
+            let Some(ready) = self.keys.prepare(&calls) else {
+                self.go_on(calls, None);
                 continue;
             };
             let same =
-                |groups: &&mut Vec<(Group, Ready)>| Arc::ptr_eq(&groups[0].1.script, &ready.script);
+                |other: &&mut Vec<(Calls, Ready)>| Arc::ptr_eq(&other[0].1.script, &ready.script);
             match scripts.iter_mut().find(same) {
-                Some(groups) => groups.push((group, ready)),
-                None => scripts.push(vec![(group, ready)]),
+                Some(other) => other.push((calls, ready)),
+                None => scripts.push(vec![(calls, ready)]),
             }
         }
         let mut replied = Vec::with_capacity(scripts.len());
         let Some(last) = scripts.pop() else { return replied };
         let mut others = JoinSet::new();
-        for groups in scripts {
+        for calls in scripts {
             let inner = Arc::clone(self);
-            others.spawn(async move { inner.run(groups).await });
+            others.spawn(async move { inner.run(calls).await });
         }
         replied.push(self.run(last).await);
         while let Some(other) = others.join_next().await {
@@ -187,66 +187,64 @@ impl Inner {
         replied
     }
 
-    async fn run(&self, groups: Vec<(Group, Ready)>) -> Replied {
+    async fn run(&self, calls: Vec<(Calls, Ready)>) -> Replied {
         let keys = &self.keys;
-        let names = groups.iter().map(|(group, _)| &group.key);
         let names: Vec<_> =
-            names.flat_map(|key| [keys.keyspace.hot(key), keys.keyspace.cold(key)]).collect();
-        let given = groups.iter();
-        let given = given.flat_map(|(_, ready)| ready.arguments.clone());
+            calls.iter().flat_map(|(of_key, _)| keys.names_of(&of_key.key)).collect();
+        let given = calls.iter().flat_map(|(_, ready)| ready.arguments.clone());
         let arguments = keys.scripts.timed(given.collect());
-        let script = &groups[0].1.script;
+        let script = &calls[0].1.script;
         let reply = keys.servers.run(script, &names, &arguments, Connection::Shared).await;
-        Replied { groups, reply }
+        Replied { calls, reply }
     }
 
     /// Goes on with calls that one script did not decide, in a task of their own: they delay no other call.
-    fn go_on(&self, group: Group, found: Option<Found>) {
+    fn go_on(&self, calls: Calls, found: Option<Found>) {
         let keys = self.keys.clone();
-        drop(tokio::spawn(async move { keys.decide(group, found).await }));
+        drop(tokio::spawn(async move { keys.decide(calls, found).await }));
     }
 
     fn answer(&self, replied: Replied) {
-        let Replied { groups, reply } = replied;
-        let replies = match (groups.len(), reply) {
-            // A single group is not wrapped.
+        let Replied { calls, reply } = replied;
+        let replies = match (calls.len(), reply) {
+            // The answer to those of one key is not wrapped.
             (1, Ok(reply)) => vec![reply],
             (_, Ok(Value::Array(replies))) => replies,
             (_, Ok(other)) => vec![other],
-            (_, Err(error)) => return fail(groups, error),
+            (_, Err(error)) => return fail(calls, error),
         };
         let mut replies = replies.into_iter();
-        for (mut group, ready) in groups {
+        for (mut calls, ready) in calls {
             let reply = replies.next().unwrap_or(Value::Nil);
-            match self.keys.explain_take(&mut group, &ready, &reply) {
-                Ok(_) if group.calls.is_empty() => {}
-                Ok(found) => self.go_on(group, found),
-                Err(error) => group.fail(&error),
+            match self.keys.explain_take(&mut calls, &ready, &reply) {
+                Ok(_) if calls.calls.is_empty() => {}
+                Ok(found) => self.go_on(calls, found),
+                Err(error) => calls.fail(&error),
             }
         }
     }
 }
 
 /// The calls of a batch by key and asset.
-fn grouped(batch: Vec<Request>) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
+fn by_key(batch: Vec<Request>) -> Vec<Calls> {
+    let mut by_key: Vec<Calls> = Vec::new();
     for call in batch {
-        match groups.iter_mut().find(|group| group.takes(&call)) {
-            Some(group) => group.calls.push(call),
-            None => groups.push(Group::of(call)),
+        match by_key.iter_mut().find(|calls| calls.takes(&call)) {
+            Some(calls) => calls.calls.push(call),
+            None => by_key.push(Calls::of(call)),
         }
     }
-    groups
+    by_key
 }
 
 /// Answers all callers of a script that failed.
-fn fail(groups: Vec<(Group, Ready)>, error: CommandError) {
+fn fail(calls: Vec<(Calls, Ready)>, error: CommandError) {
     let error = match error.of_several_writes() {
         // Stopped by what it read of one key, it may have charged others before.
         CommandError::NotRun(error @ RedisError::Corrupt { .. }) => CommandError::Unknown(error),
         error => error,
     };
-    for (group, _) in groups {
-        group.fail(&error);
+    for (calls, _) in calls {
+        calls.fail(&error);
     }
 }

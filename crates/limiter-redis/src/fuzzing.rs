@@ -5,72 +5,91 @@
 #[cfg(feature = "fuzzing")]
 pub mod scripts;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Credits, DayHistory, Decision, Effective, KeyConfig, KeyId, KeyRecord,
-    KeyState, Ledger, LedgerBounds, Limits, MAX_COUNT, Place, RequestId, ReservationEnd,
-    Thresholds, Timestamp, Totals, Usage, evaluate, explain, prepare, reservation,
+    AssetId, Charge, Credits, DayHistory, Effective, KeyConfig, KeyId, KeyRecord, KeyState, Ledger,
+    LedgerBounds, LevelPlace, Levels, LevelsMut, Limits, MAX_COUNT, Place, RequestId,
+    ReservationEnd, Thresholds, Timestamp, Totals, Usage, evaluate, explain, prepare, reservation,
 };
 use redis::Value;
 
 use crate::answer::{Answer, Ended};
+use crate::keys::Subject;
 use crate::remembering::read_ledger;
 use crate::schema::{
-    HashFields, Known, amended, closed_days, ended, read_entry, read_state, stored_key, whole_key,
+    HashFields, Known, KnownLevels, REMEMBERED, amended, closed_days, ended, read_entry,
+    read_state, stored_key, whole_key,
 };
 
 /// An answer of `take` or of `apply`, explained as decisions.
 ///
-/// A head of the shape of the answer; then the text of the answer, the hot and the cold fields in it, those at hand, and
-/// charges. Fields are those of all calls, of an asset and of other assets.
+/// A head of the shape of the answer, and of whether the key has a group; then the text of the answer; of each level the hot
+/// and the cold fields in it; of each level those at hand; and charges. Fields are those of all calls, of an asset and of other
+/// assets.
 pub fn reply(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
-    let [shape, calls] = chunks.next_array();
-    let charges = usize::from(calls % 5);
+    let [shape, head] = chunks.next_array();
+    let (charges, key) = (usize::from(head % 5), if head < 128 { key_id() } else { in_group() });
     let text = chunks.next_chunk();
-    let [hot, cold] = [(); 2].map(|()| [(); 3].map(|()| chunks.next_chunk()));
-    let known = at_hand(&mut chunks);
+    let shown: Vec<_> = key.levels().map(|_| chunks.next_fields()).collect();
+    let known: Vec<_> = key.levels().map(|_| at_hand(&mut chunks).map(Arc::new)).collect();
+    let known = known.into_iter().collect::<Option<_>>().map(KnownLevels::new);
     let charges: Vec<_> = (0..charges).map(|_| chunks.next_charge()).collect();
     let (m1, x) = (m1(), other());
     let mut made_sense = false;
     for asset in [None, Some(&m1), Some(&x)] {
+        let of = Subject { key: &key, asset };
         let places = known.as_ref().map(|known| places(known, asset)).unwrap_or_default();
         let layouts = known.iter().flat_map(|known| known.layouts(places.iter().copied()));
         let layouts: Vec<_> = layouts.collect();
+        // The records as they were, and what is shown of each level if nothing was compared.
+        let before = places.iter().map(|at| {
+            let [hot, _] = shown[at.level];
+            match at.place {
+                Place::Global => hot[0],
+                Place::Asset(_) => hot[1],
+                Place::Other => hot[2],
+            }
+        });
+        let before: Vec<_> = before.collect();
         let of_call = if asset.is_none() { 1 } else { 3 };
-        let whole = [&[text], &hot[..layouts.len()]].concat().concat();
-        let [hot, cold] = [hot, cold].map(|fields| fields.map(field));
+        let found = |count: usize| {
+            let fields = shown.iter().flatten().flat_map(move |fields| &fields[..count]);
+            fields.map(|text| field(text))
+        };
         let mut parts = vec![bulk(text)];
         match shape % 6 {
             0 => parts = Vec::new(),
-            1 => parts.extend([hot, cold].into_iter().flatten()),
-            2 => parts.extend([hot[0].clone(), Value::Nil]),
-            3 => {
-                let fields = [&hot[..of_call], &cold[..of_call]].concat();
-                parts.extend([Value::Nil].into_iter().chain(fields));
-            }
+            1 => parts.extend(found(3)),
+            2 => parts.extend([before.first().map_or(Value::Nil, |text| bulk(text)), Value::Nil]),
+            3 => parts.extend([Value::Nil].into_iter().chain(found(of_call))),
             4 => {
-                parts.extend([vec![bulk(b"1760011200000")], hot[..layouts.len()].to_vec()].concat())
+                parts.push(bulk(b"1760011200000"));
+                parts.extend(before.iter().map(|text| field(text)));
             }
             _ => parts.push(Value::Int(1)),
         }
-        let reply = if parts.is_empty() { bulk(&whole) } else { Value::Array(parts) };
+        let reply = match parts.is_empty() {
+            true => bulk(&[&[text], &before[..]].concat().concat()),
+            false => Value::Array(parts),
+        };
         let answers = [
             Answer::of_take(&reply, &layouts),
-            Answer::of_apply(&reply, layouts.len()),
+            Answer::of_apply(&reply),
             Answer::of(&reply, &layouts, shape % 2 == 0),
         ];
         for answer in answers {
             let Ok(answer) = answer else { continue };
-            if let Ok(Some(known)) = answer.found(asset) {
+            if let Ok(Some(known)) = answer.found(of) {
                 made_sense = true;
-                decided(known, &answer, asset, &charges);
+                decided(known, &answer, of, &charges);
             }
             let Some(known) = &known else { continue };
             if let Ok(known) = answer.before(known, &places) {
                 made_sense = true;
-                decided(known, &answer, asset, &charges);
+                decided(known, &answer, of, &charges);
             }
         }
     }
@@ -79,7 +98,7 @@ pub fn reply(bytes: &[u8]) -> bool {
 
 /// The remembered calls of a key: one entry on its own, and the ledger in which it is listed.
 ///
-/// The entry; the time by which it is listed; the fields of the key; a charge.
+/// The entry; the time by which it is listed; the fields of the key, which are those of its group too; a charge.
 pub fn remembered(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
     let [stored, score] = [(); 2].map(|()| chunks.next_chunk());
@@ -104,41 +123,55 @@ pub fn remembered(bytes: &[u8]) -> bool {
     let Ok(entry) = read_entry(stored) else { return false };
     let (reservation, now) = (entry.reservation, entry.until);
     ledger.remember_reservation(id.clone(), now, reservation.clone());
-    let Some(mut known) = known else { return true };
+    let Some(known) = known else { return true };
     let totals = Totals::unchanged().with_credits(charge.credits());
     let totals = totals.with_output_tokens(charge.output_tokens()).expect("within bounds");
     let totals = totals.with_requests(charge.requests()).expect("within bounds");
-    let located = known.state.locate(reservation.asset());
-    if let Ok((estimate, added)) = reservation.amended(&id, &totals) {
-        let amended = [&stored[..7], &amended(stored, &reservation, &estimate)].concat();
+    // The script leaves these bytes as they are.
+    let remembered = &stored[..REMEMBERED];
+    if let Ok((estimate, _)) = reservation.amended(&id, &totals) {
+        let amended = [remembered, &amended(stored, &reservation, &estimate)].concat();
         let read = read_entry(&amended).expect("it is written to be read");
         assert_eq!(read.reservation.estimate(), &estimate);
         assert_eq!(read.reservation.reserved(), reservation.reserved());
         assert_eq!(read.reservation.admission(), reservation.admission());
-        let prepared = reservation.prepare_amendment(&known.state, located, &estimate, now);
-        let _ = reservation.refuses(&known.state, &key_id(), &prepared, &added, now);
-        let _ = reservation.amend(&mut known.state.clone(), &estimate, now);
     }
     for actual in [None, Some(&totals)] {
-        let Ok((end, charge)) = reservation.ending(&id, actual) else { continue };
-        let ended = [&stored[..7], &ended(&reservation, end, [7; 16])].concat();
+        let Ok((end, _)) = reservation.ending(&id, actual) else { continue };
+        let ended = [remembered, &ended(&reservation, end, [7; 16])].concat();
         let read = read_entry(&ended).expect("it is written to be read");
         assert_eq!(read.reservation.end(), Some(end));
         assert!(actual.is_some() || end == ReservationEnd::Cancelled);
-        let state = &known.state;
-        let prepared = reservation.prepare_end(state, located, &charge, now);
-        let _ = prepared.commit(&mut state.clone(), located, now);
     }
-    let (state, bounds) = (&mut known.state, LedgerBounds::default());
-    let (m1, day) = (m1(), Duration::from_secs(86_400));
-    let ledger = &mut ledger;
-    let _ =
-        reservation::check_once(state, ledger, &bounds, &key_id(), Some(&m1), &charge, &id, now);
-    let _ = reservation::reserve(state, ledger, &bounds, &key_id(), None, &charge, &id, day, now);
-    let _ = reservation::amend(state, ledger, &key_id(), &id, &totals, now);
-    let _ = reservation::settle(state, ledger, &bounds, &id, &totals, now);
-    let _ = reservation::cancel(state, ledger, &bounds, &id, now);
-    let _ = Usage::of(state, now);
+    let (m1, day, bounds) = (m1(), Duration::from_secs(86_400), LedgerBounds::default());
+    for key in [key_id(), in_group()] {
+        let before = vec![known.state.clone(); key.depth()];
+        let levels = Levels::new(&key, reservation.asset(), &before);
+        if let Ok((estimate, added)) = reservation.amended(&id, &totals) {
+            let prepared = reservation.prepare_amendment(&levels, &estimate, now);
+            let _ = reservation.refuses(&levels, &prepared, &added, now);
+            let mut after = before.clone();
+            let levels = &mut LevelsMut::new(&key, reservation.asset(), &mut after);
+            let _ = reservation.amend(levels, &estimate, now);
+        }
+        for actual in [None, Some(&totals)] {
+            let Ok((_, charge)) = reservation.ending(&id, actual) else { continue };
+            let prepared = reservation.prepare_end(&levels, &charge, now);
+            let mut after = before.clone();
+            let levels = &mut LevelsMut::new(&key, reservation.asset(), &mut after);
+            let _ = prepared.commit(levels, now);
+        }
+        let (mut states, ledger) = (before.clone(), &mut ledger.clone());
+        for asset in [Some(&m1), None] {
+            let levels = &mut LevelsMut::new(&key, asset, &mut states);
+            let _ = reservation::check_once(levels, ledger, &bounds, &charge, &id, now);
+            let _ = reservation::reserve(levels, ledger, &bounds, &charge, &id, day, now);
+            let _ = reservation::amend(levels, ledger, &id, &totals, now);
+            let _ = reservation::settle(levels, ledger, &bounds, &id, &totals, now);
+            let _ = reservation::cancel(levels, ledger, &bounds, &id, now);
+        }
+        states.iter().for_each(|state| drop(Usage::of(state, now)));
+    }
     true
 }
 
@@ -181,7 +214,7 @@ pub fn days(bytes: &[u8]) -> bool {
 }
 
 /// Decides on a state that was parsed, changes and resets it: nothing overflows, a peek answers as the call does, and the state
-/// afterwards, as a store would keep it, can be read again.
+/// afterwards, as a store would keep it, can be read again. It is the state of a key, then that of its group too.
 pub fn state(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
     let read = at_hand(&mut chunks);
@@ -189,19 +222,27 @@ pub fn state(bytes: &[u8]) -> bool {
     let now = Timestamp::from_unix_ms(now);
     let (m1, x) = (m1(), other());
     let Some(known) = read else { return false };
-    let mut state = known.state;
-    for asset in [None, Some(&m1), Some(&x)] {
-        let peeked = evaluate::peek(&state, &key_id(), state.locate(asset), &charge, now);
-        let located = state.locate(asset);
-        let decided = evaluate::charge(&mut state, &key_id(), located, &charge, now);
-        assert_eq!(peeked, decided);
-        assert!(!matches!(&decided, Decision::Allowed(_)) || !state.is_expired(now));
-        let _ = Usage::of(&state, now);
-        let assets = state.assets().map(|(id, listed, scope)| (id.clone(), listed, scope.clone()));
-        let global = state.global().clone();
-        let again = KeyState::from_parts(state.settings(), global, assets, state.other().cloned());
-        assert_eq!(again.expect("few assets"), state);
+    for key in [key_id(), in_group()] {
+        let mut states = vec![known.state.clone(); key.depth()];
+        for asset in [None, Some(&m1), Some(&x)] {
+            let peeked = evaluate::peek(&Levels::new(&key, asset, &states), &charge, now);
+            let decided = match states.as_mut_slice() {
+                [state] => {
+                    let located = state.locate(asset);
+                    evaluate::charge(state, &key, located, &charge, now)
+                }
+                states => {
+                    evaluate::charge_all(&mut LevelsMut::new(&key, asset, states), &charge, now)
+                }
+            };
+            assert_eq!(peeked, decided);
+            assert!(!decided.is_allowed() || !known.state.is_expired(now));
+            for state in &states {
+                can_be_read_again(state, now);
+            }
+        }
     }
+    let state = known.state;
     let _ = state.reset_change(now);
     let limits = Limits::builder().tokens_per_day(charge.output_tokens()).requests_per_week(1);
     let limits = limits.build().expect("within bounds");
@@ -214,35 +255,48 @@ pub fn state(bytes: &[u8]) -> bool {
     true
 }
 
+fn can_be_read_again(state: &KeyState, now: Timestamp) {
+    let _ = Usage::of(state, now);
+    let assets = state.assets().map(|(id, listed, scope)| (id.clone(), listed, scope.clone()));
+    let global = state.global().clone();
+    let again = KeyState::from_parts(state.settings(), global, assets, state.other().cloned());
+    assert_eq!(again.expect("few assets"), *state);
+}
+
 /// A key of an asset and of others, from its hot fields and its cold ones.
 fn at_hand(chunks: &mut Chunks<'_>) -> Option<Known> {
-    let [hot, cold] = [(); 2].map(|()| [(); 3].map(|()| chunks.next_chunk()));
+    let [hot, cold] = chunks.next_fields();
     let both = |at: usize| (!hot[at].is_empty()).then_some((hot[at], cold[at]));
     let asset = both(1).map(|(hot, cold)| (m1(), hot, cold));
     read_state(hot[0], cold[0], asset, both(2)).ok()
 }
 
-fn places(known: &Known, asset: Option<&AssetId>) -> Vec<Place> {
-    known.state.met(known.state.locate(asset)).collect()
+/// The scopes that a call of an asset meets.
+fn places(known: &KnownLevels, asset: Option<&AssetId>) -> Vec<LevelPlace> {
+    let of_level = |(level, known): (usize, &Arc<Known>)| {
+        let met = known.state.met(known.state.locate(asset));
+        met.map(move |place| LevelPlace { level, place })
+    };
+    known.iter().enumerate().flat_map(of_level).collect()
 }
 
 /// Explains each call of an answer, as the store does.
-fn decided(known: Known, answer: &Answer<'_>, asset: Option<&AssetId>, charges: &[Charge]) {
-    let Known { mut state, .. } = known;
+fn decided(mut known: KnownLevels, answer: &Answer<'_>, of: Subject<'_>, charges: &[Charge]) {
     let now = answer.now;
     for (number, charge) in charges.iter().enumerate() {
-        let located = state.locate(asset);
-        let applied = answer.ended == Ended::Compared && answer.letters.get(number) == Some(&b'A');
-        if applied {
-            let decided = explain::admitted(&mut state, located, charge, now);
+        let applied = answer.applied(number).filter(|_| answer.ended == Ended::Compared);
+        if let Some(spared) = applied {
+            let decided = explain::admitted(&mut known.met_mut(of), charge, spared, now);
             assert!(decided.is_allowed());
         } else {
-            let _ = explain::refused(&state, &key_id(), located, charge, now);
-            let _ = prepare::rebase(&state, located, now);
+            let _ = explain::refused(&known.met(of), charge, now);
+            let _ = prepare::rebase(&known.met(of), now);
         }
     }
-    let prepared = prepare::check(&state, state.locate(asset), charges, true, now);
-    let _ = Usage::of(&state, prepared.operation().from);
+    let prepared = prepare::check(&known.met(of), charges, true, now);
+    for level in known.iter() {
+        let _ = Usage::of(&level.state, prepared.operation().from);
+    }
 }
 
 /// A name that a hash of ours has, for a byte that numbers it, so that most fields have a meaning.
@@ -264,6 +318,11 @@ fn field(text: &[u8]) -> Value {
 
 fn key_id() -> KeyId {
     "k".parse().expect("a short id")
+}
+
+/// A key that a group has.
+fn in_group() -> KeyId {
+    "g/k".parse().expect("a short id")
 }
 
 fn m1() -> AssetId {
@@ -293,6 +352,11 @@ impl<'a> Chunks<'a> {
             *byte = *given;
         }
         array
+    }
+
+    /// The hot and the cold fields of a level.
+    fn next_fields(&mut self) -> [[&'a [u8]; 3]; 2] {
+        [(); 2].map(|()| [(); 3].map(|()| self.next_chunk()))
     }
 
     fn next_number(&mut self) -> i64 {

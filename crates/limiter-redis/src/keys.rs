@@ -7,16 +7,16 @@ use std::time::SystemTime;
 
 use limiter_core::operation::{Guard, Operation};
 use limiter_core::prepare::{self, Prepared};
-use limiter_core::{AssetId, KeyId, KeyState, Place, Timestamp, Window};
+use limiter_core::{AssetId, KeyId, KeyState, LevelPlace, Place, Timestamp, Window};
 use redis::Value;
 
-use crate::answer::{Answer, Ended, found};
+use crate::answer::{Answer, Ended, all_of, found};
 use crate::cache::KnownKeys;
 use crate::error::{CommandError, RedisError};
 use crate::keyspace::Keyspace;
 use crate::schema::{
-    Counted, GLOBAL, Known, Misread, NOT_AN_ANSWER, OTHER, Stamp, asset_field, bytes, look, packed,
-    push_int, scope_field, time_of, write_asset, write_global,
+    Counted, GLOBAL, KnownLevels, Misread, NOT_AN_ANSWER, OTHER, Stamp, asset_field, bytes, look,
+    packed, push_int, scope_field, time_of, write_asset, write_global,
 };
 use crate::script::Script;
 use crate::scripts::Scripts;
@@ -46,27 +46,28 @@ pub(crate) struct Subject<'a> {
     pub(crate) asset: Option<&'a AssetId>,
 }
 
-/// A key as it was at one instant; without `known` there is none.
+/// The levels of a key as they were at one instant; without `known` there is no such key.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) now: Timestamp,
-    pub(crate) known: Option<Known>,
+    pub(crate) known: Option<KnownLevels>,
 }
 
 /// An operation, and all that is stored with it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
-    /// The keys after the hot and the cold one.
+    /// The keys after the hot and the cold ones of its levels.
     pub(crate) keys: Vec<Vec<u8>>,
     /// The time of the server after which nothing may be done; 0 for none.
     pub(crate) not_after: u64,
-    /// The number of a key, a field, and the value that it must have; nothing for none.
+    /// The number of a key, a field, and the value that it must have; nothing for none. Without a field, a key that must not be
+    /// there.
     pub(crate) guards: Vec<(usize, Vec<u8>, Vec<u8>)>,
     pub(crate) puts: Vec<(usize, Vec<u8>, Vec<u8>)>,
     /// The number of a key and a field; nothing for the whole key.
     pub(crate) drops: Vec<(usize, Vec<u8>)>,
     pub(crate) ledger: Option<Listed>,
-    /// The number of the key of closed days, and the end of the last one that is not kept.
+    /// The number of the key of closed days of the outermost level, which those of the others follow, and the end of the last one that is not kept.
     pub(crate) history: Option<(usize, Timestamp)>,
 }
 
@@ -94,7 +95,7 @@ impl Listed {
     }
 }
 
-/// The number of the hot key in a [`Request`], and that of the cold one. Others follow.
+/// The number of the hot key of the outermost level in a [`Request`], and that of the cold one. Those of other levels follow.
 pub(crate) const HOT: usize = 1;
 pub(crate) const COLD: usize = 2;
 
@@ -138,10 +139,10 @@ impl Keys {
 
     /// Reads the records that a call meets.
     pub(crate) async fn read(&self, of: Subject<'_>) -> Result<Found, CommandError> {
-        let reply =
-            self.run(&self.scripts.read, of.key, &[], of.fields(), false, Lane::Shared).await?;
-        let found =
-            read_found(&reply, of.asset).map_err(|misread| self.misread(of.key, misread))?;
+        let names = self.names_of(of.key);
+        let read = &self.scripts.read;
+        let reply = self.run(read, names, of.fields(), false, Lane::Shared).await?;
+        let found = read_found(&reply, of).map_err(|misread| self.misread(of.key, misread))?;
         self.saw(found.now);
         match &found.known {
             Some(known) => self.learn(of, known),
@@ -150,66 +151,93 @@ impl Keys {
         Ok(found)
     }
 
-    pub(crate) fn learn(&self, of: Subject<'_>, known: &Known) {
-        self.known.learn(of.key, of.asset.cloned(), Arc::new(known.clone()));
+    /// What is known of all levels of a key.
+    pub(crate) fn at_hand(&self, of: Subject<'_>) -> Option<KnownLevels> {
+        let known = of.key.levels().map(|level| self.known.of(&level, of.asset.cloned()));
+        known.collect::<Option<_>>().map(KnownLevels::new)
+    }
+
+    pub(crate) fn learn(&self, of: Subject<'_>, known: &KnownLevels) {
+        for (level, known) in of.key.levels().zip(known.iter()) {
+            self.known.learn(&level, of.asset.cloned(), Arc::clone(known));
+        }
     }
 
     pub(crate) fn forget(&self, of: Subject<'_>) {
-        self.known.forget(of.key, of.asset.cloned());
+        for level in of.key.levels() {
+            self.known.forget(&level, of.asset.cloned());
+        }
+    }
+
+    /// The hot and the cold key of each level, the outermost first.
+    pub(crate) fn names_of(&self, key: &KeyId) -> Vec<Vec<u8>> {
+        let names = |level: KeyId| [self.keyspace.hot(&level), self.keyspace.cold(&level)];
+        key.levels().flat_map(names).collect()
     }
 
     /// Does an operation on the records that a call meets: by `take`, if that can do it.
     pub(crate) async fn apply(
         &self,
         of: Subject<'_>,
-        known: &Known,
+        known: &KnownLevels,
         prepared: &Prepared,
         now: Timestamp,
         mut request: Request,
     ) -> Result<Value, CommandError> {
         let operation = prepared.operation();
         let places: Vec<_> = prepared.places().collect();
-        let mut stamps = [known.stamp; 2];
-        if prepared.changes_limits() || prepared.dropped(&known.state).next().is_some() {
-            let mut after = known.state.clone();
-            prepared.put_limits(&mut after);
-            put_changed(&mut request, &known.state, &after);
-            stamps[1] = Stamp::draw();
-        } else if let Some((shape, argument)) =
-            Shape::of(operation, known.stamp, &named(&known.state, &places), request.kind(), now)
+        let mut names = self.names_of(of.key);
+        let mut stamps: Vec<_> = known.stamps().into_iter().map(|stamp| [stamp; 2]).collect();
+        if is_rare(prepared, known, of) {
+            let mut after = known.clone();
+            prepared.put_limits(&mut after.met_mut(of));
+            for (level, (before, after)) in known.iter().zip(after.iter()).enumerate() {
+                let of_level = [HOT + 2 * level, COLD + 2 * level];
+                if put_changed(&mut request, &before.state, &after.state, of_level)
+                    && let Some([_, next]) = stamps.get_mut(level)
+                {
+                    *next = Stamp::draw();
+                }
+            }
+        } else if (operation.soft.is_empty() || prepared.fits(&known.met(of), now))
+            // It refuses what does not fit in a level in shadow.
+            && let Some((shape, argument)) =
+                Shape::of(operation, &known.stamps(), &named(known, &places), request.kind(), now)
             && let Some(script) = self.scripts.take(&shape)
         {
-            let mut arguments = take_fields(of, &known.state, &places);
+            let mut arguments = take_fields(of, known, &places);
             arguments.push(argument);
             let is_repeatable = request.ledger.is_some();
             arguments.extend(request.ledger.into_iter().flat_map(Listed::arguments));
-            let (key, more) = (of.key, &request.keys);
-            let run = self.run(&script, key, more, arguments, is_repeatable, Lane::Shared);
+            names.extend(request.keys);
+            let run = self.run(&script, names, arguments, is_repeatable, Lane::Shared);
             return run.await.map_err(CommandError::of_several_writes);
         }
-        let fields = fields_of(&known.state, &places);
-        self.close_days(of.key, operation, &mut request, now);
+        let fields = fields_of(known, &places);
+        self.close_days(of.key.levels(), operation, &mut request, names.len(), now);
         let apply = &self.scripts.apply;
-        self.send(apply, of.key, operation, fields, of.fields(), stamps, request, Lane::Shared)
+        self.send(apply, names, operation, fields, of.fields(), &stamps, request, Lane::Shared)
             .await
     }
 
-    /// Names the key of closed days, if an operation may close one.
+    /// Names the keys of closed days of these levels, if an operation may close one. So many keys come before those of the
+    /// request.
     pub(crate) fn close_days(
         &self,
-        key: &KeyId,
+        levels: impl Iterator<Item = KeyId>,
         operation: &Operation,
         request: &mut Request,
+        before: usize,
         now: Timestamp,
     ) {
         let windows = operation.steps.iter().flat_map(|step| &step.windows);
         let mut days = windows.filter(|of| of.window == Window::Day);
         if days.any(|of| matches!(of.guard, Guard::Roll(_) | Guard::Anew(..))) {
-            request.keys.push(self.keyspace.history(key));
             // A day more than are kept: days have up to 25 hours.
             let kept_ms = (i64::from(self.history_days) + 1) * 25 * 3_600_000;
             let kept_after = Timestamp::from_unix_ms(now.unix_ms().saturating_sub(kept_ms));
-            request.history = Some((COLD + request.keys.len(), kept_after));
+            request.history = Some((before + request.keys.len() + 1, kept_after));
+            request.keys.extend(levels.map(|level| self.keyspace.history(&level)));
         }
     }
 
@@ -219,44 +247,44 @@ impl Keys {
         of: Subject<'_>,
         request: Request,
     ) -> Result<Value, CommandError> {
-        let mut arguments = vec![look(of.fields().len(), request.kind())];
+        let mut arguments = vec![look(of.key.depth(), of.fields().len(), request.kind())];
         arguments.extend(of.fields());
         arguments.extend(request.ledger.into_iter().flat_map(Listed::arguments));
-        let apply = &self.scripts.apply;
-        let looked = self.run(apply, of.key, &request.keys, arguments, true, Lane::Shared).await;
+        let mut names = self.names_of(of.key);
+        names.extend(request.keys);
+        let looked = self.run(&self.scripts.apply, names, arguments, true, Lane::Shared).await;
         looked.map_err(CommandError::of_reading)
     }
 
-    /// Sends an operation on the records in these fields.
+    /// Sends an operation on the records in these fields, of the levels with these hot and cold keys.
     #[expect(clippy::too_many_arguments, reason = "all parts of a request")]
     pub(crate) async fn send(
         &self,
         script: &Script,
-        key: &KeyId,
+        mut names: Vec<Vec<u8>>,
         operation: &Operation,
         fields: Vec<Vec<u8>>,
         shown: Vec<Vec<u8>>,
-        stamps: [Stamp; 2],
-        request: Request,
+        stamps: &[[Stamp; 2]],
+        mut request: Request,
         lane: Lane,
     ) -> Result<Value, CommandError> {
-        let (more, is_repeatable) = (request.keys.clone(), request.ledger.is_some());
+        names.extend(std::mem::take(&mut request.keys));
+        let is_repeatable = request.ledger.is_some();
         let arguments = arguments(operation, fields, shown, stamps, request);
-        let sent = self.run(script, key, &more, arguments, is_repeatable, lane).await;
+        let sent = self.run(script, names, arguments, is_repeatable, lane).await;
         sent.map_err(CommandError::of_several_writes)
     }
 
-    /// Runs a script on the hot and the cold key, and on `more` keys.
+    /// Runs a script on these keys.
     async fn run(
         &self,
         script: &Script,
-        key: &KeyId,
-        more: &[Vec<u8>],
+        keys: Vec<Vec<u8>>,
         arguments: Vec<Vec<u8>>,
         is_repeatable: bool,
         lane: Lane,
     ) -> Result<Value, CommandError> {
-        let keys = [&[self.keyspace.hot(key), self.keyspace.cold(key)], more].concat();
         let arguments = self.scripts.timed(arguments);
         // A call that is remembered by an id charges nothing when it is repeated.
         match is_repeatable {
@@ -284,11 +312,10 @@ impl Keys {
         &self,
         of: Subject<'_>,
         mut now: Timestamp,
-        mut known: Known,
+        mut known: KnownLevels,
     ) -> Result<(), CommandError> {
         loop {
-            let located = known.state.locate(of.asset);
-            let Some(prepared) = prepare::rebase(&known.state, located, now) else { return Ok(()) };
+            let Some(prepared) = prepare::rebase(&known.met(of), now) else { return Ok(()) };
             let reply = self.apply(of, &known, &prepared, now, Request::default()).await?;
             let layouts = known.layouts(prepared.places());
             let answer = self.answer(of, Answer::of(&reply, &layouts, false))?;
@@ -334,21 +361,41 @@ impl Subject<'_> {
     }
 }
 
-/// The records at these places, each with whether it is the global one.
-pub(crate) fn named<'a>(state: &'a KeyState, places: &[Place]) -> Vec<Named<'a>> {
-    let named = |place: &Place| Some((*place == Place::Global, state.scope_at(*place)?.record()));
+/// The records at these places, each with its level and whether it is the global one.
+pub(crate) fn named<'a>(known: &'a KnownLevels, places: &[LevelPlace]) -> Vec<Named<'a>> {
+    let named = |at: &LevelPlace| {
+        Some((at.level, at.place == Place::Global, known.scope_at(*at)?.record()))
+    };
     places.iter().filter_map(named).collect()
 }
 
 /// The fields of the records at these places.
-pub(crate) fn fields_of(state: &KeyState, places: &[Place]) -> Vec<Vec<u8>> {
-    places.iter().map(|place| scope_field(&state.id_at(*place))).collect()
+pub(crate) fn fields_of(known: &KnownLevels, places: &[LevelPlace]) -> Vec<Vec<u8>> {
+    let field = |at: &LevelPlace| Some(scope_field(&known.level(at.level)?.state.id_at(at.place)));
+    places.iter().filter_map(field).collect()
 }
 
-/// The fields that `take` is given for a group: that of the second record, and that of the asset.
-pub(crate) fn take_fields(of: Subject<'_>, state: &KeyState, places: &[Place]) -> Vec<Vec<u8>> {
-    let second = fields_of(state, places).into_iter().nth(1).unwrap_or_default();
-    vec![second, of.asset.map(asset_field).unwrap_or_default()]
+/// The fields that `take` is given for calls: of each level that of the second record, and that of the asset.
+pub(crate) fn take_fields(
+    of: Subject<'_>,
+    known: &KnownLevels,
+    places: &[LevelPlace],
+) -> Vec<Vec<u8>> {
+    let mut fields = vec![Vec::new(); known.len()];
+    for (at, field) in places.iter().zip(fields_of(known, places)) {
+        if at.place != Place::Global
+            && let Some(of_level) = fields.get_mut(at.level)
+        {
+            *of_level = field;
+        }
+    }
+    fields.push(of.asset.map(asset_field).unwrap_or_default());
+    fields
+}
+
+/// Whether an operation changes what is configured: limits come into force, or a scope is not counted any more.
+pub(crate) fn is_rare(prepared: &Prepared, known: &KnownLevels, of: Subject<'_>) -> bool {
+    prepared.changes_limits() || prepared.dropped(&known.met(of)).next().is_some()
 }
 
 impl Request {
@@ -363,7 +410,7 @@ pub(crate) fn arguments(
     operation: &Operation,
     fields: Vec<Vec<u8>>,
     shown: Vec<Vec<u8>>,
-    stamps: [Stamp; 2],
+    stamps: &[[Stamp; 2]],
     request: Request,
 ) -> Vec<Vec<u8>> {
     let kind = request.kind();
@@ -389,11 +436,19 @@ pub(crate) fn arguments(
     arguments
 }
 
-/// Puts the limits that differ between two states of a key, and drops the scopes that are gone.
-pub(crate) fn put_changed(request: &mut Request, before: &KeyState, after: &KeyState) {
+/// Puts the limits that differ between two states of a level, and drops the scopes that are gone. Its hot and its cold key have
+/// these numbers. Returns whether anything differs.
+pub(crate) fn put_changed(
+    request: &mut Request,
+    before: &KeyState,
+    after: &KeyState,
+    [hot, cold]: [usize; 2],
+) -> bool {
+    let parts = |request: &Request| (request.puts.len(), request.drops.len());
+    let unchanged = parts(request);
     let written = write_global(after);
     if written != write_global(before) {
-        request.puts.push((COLD, GLOBAL.to_vec(), written));
+        request.puts.push((cold, GLOBAL.to_vec(), written));
     }
     let written = |state: &KeyState| -> BTreeMap<Vec<u8>, Vec<u8>> {
         let of_asset =
@@ -404,24 +459,29 @@ pub(crate) fn put_changed(request: &mut Request, before: &KeyState, after: &KeyS
     let (before, after) = (written(before), written(after));
     for (field, limits) in &after {
         if before.get(field) != Some(limits) {
-            request.puts.push((COLD, field.clone(), limits.clone()));
+            request.puts.push((cold, field.clone(), limits.clone()));
         }
     }
     for field in before.keys().filter(|field| !after.contains_key(*field)) {
-        request.drops.extend([(HOT, field.clone()), (COLD, field.clone())]);
+        request.drops.extend([(hot, field.clone()), (cold, field.clone())]);
     }
+    parts(request) != unchanged
 }
 
 /// Reads what `read` answers for the fields of a call.
-fn read_found(reply: &Value, asset: Option<&AssetId>) -> Result<Found, Misread> {
+fn read_found(reply: &Value, of: Subject<'_>) -> Result<Found, Misread> {
     let Value::Array(parts) = reply else { return Err(NOT_AN_ANSWER) };
-    let [seconds, micros, hot, cold] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
+    let [seconds, micros, hashes @ ..] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
     let now = bytes(seconds).zip(bytes(micros)).ok_or(NOT_AN_ANSWER)?;
-    let (Value::Array(hot), Value::Array(cold)) = (hot, cold) else {
-        return Err(Misread::WrongType);
-    };
-    let at = |number: usize| (hot.get(number).and_then(bytes), cold.get(number).and_then(bytes));
-    let known = found(at(0), at(1), at(2), asset)?;
+    let levels = hashes.chunks_exact(2).map(|level| {
+        let [Value::Array(hot), Value::Array(cold)] = level else {
+            return Err(Misread::WrongType);
+        };
+        let at =
+            |number: usize| (hot.get(number).and_then(bytes), cold.get(number).and_then(bytes));
+        found(at(0), at(1), at(2), of.asset)
+    });
+    let known = all_of(levels.collect::<Result<_, _>>()?, of.key.depth())?;
     Ok(Found { now: time_of(now.0, now.1)?, known })
 }
 

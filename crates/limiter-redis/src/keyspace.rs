@@ -1,7 +1,7 @@
 //! The names of the keys in Redis, so chosen that no two things of ours can ever meet.
 //!
-//! All that belongs to one API key has one hash tag, and so one slot of a cluster: the part of its id before the
-//! first `/`, or all of it. Keys whose ids begin alike up to a `/` therefore lie together.
+//! All that belongs to one API key has one hash tag, and so one slot of a cluster: the first segment of its id. A key and its
+//! groups therefore lie together.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -51,6 +51,11 @@ impl Keyspace {
         self.of_key("h", id)
     }
 
+    /// The ids of what lies directly beneath a group.
+    pub(crate) fn beneath(&self, id: &KeyId) -> Vec<u8> {
+        self.of_key("b", id)
+    }
+
     /// The id of the API key with this digest.
     pub(crate) fn digest(&self, digest: &KeyDigest) -> Vec<u8> {
         format!("{}:d:{{{}}}", self.prefix, String::from(*digest)).into_bytes()
@@ -77,22 +82,12 @@ impl Keyspace {
 
     /// The hash tag of all names of an API key: it decides the slot.
     pub(crate) fn tag(id: &KeyId) -> Cow<'_, str> {
-        escaped(tag_and_rest(id).0)
+        escaped(id.root())
     }
 
     fn of_key(&self, kind: &str, id: &KeyId) -> Vec<u8> {
-        let (tag, rest) = tag_and_rest(id);
+        let (tag, rest) = id.as_str().split_at(id.root().len());
         [&self.prefix, ":", kind, ":{", &escaped(tag), "}", rest].concat().into_bytes()
-    }
-}
-
-fn tag_and_rest(id: &KeyId) -> (&str, &str) {
-    let id = id.as_str();
-    match id.find('/') {
-        // An empty hash tag counts as no tag. The whole id is the tag then; it begins with a slash, so it equals no
-        // other tag, since those have none.
-        Some(0) | None => (id, ""),
-        Some(slash) => id.split_at(slash),
     }
 }
 
@@ -190,11 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_tag_is_the_part_before_the_first_slash() {
+    fn the_hash_tag_is_the_first_segment() {
         assert_eq!(state("acme/ci/1"), "limiter:k:{acme}/ci/1");
         assert_eq!(state("acme"), "limiter:k:{acme}");
-        assert_eq!(state("/acme"), "limiter:k:{/acme}");
-        for id in ["acme/ci/1", "/acme", "a}/b", "a"] {
+        for id in ["acme/ci/1", "a}/b", "a"] {
             let tag = Keyspace::tag(&id.parse().unwrap()).into_owned();
             assert!(state(id).starts_with(&format!("limiter:k:{{{tag}}}")), "{id}: {tag}");
         }
@@ -202,9 +196,7 @@ mod tests {
 
     #[test]
     fn odd_ids_have_names_of_their_own() {
-        let ids = [
-            "a", "a/", "a/b", "/a", "a}", "a%7D", "a}/b", "{a", "a%", "a%25", "}", "%7D", "/", "//",
-        ];
+        let ids = ["a", "a/b", "a}", "a%7D", "a}/b", "{a", "a%", "a%25", "}", "%7D", "}/}"];
         let names: std::collections::BTreeSet<_> = ids.into_iter().map(state).collect();
         assert_eq!(names.len(), ids.len(), "{names:?}");
     }

@@ -1,10 +1,13 @@
 //! Keys at their own slot: state and record, created, changed, read and deleted together.
 
+use std::iter;
+use std::sync::Arc;
+
 use limiter_core::operation::Operation;
 use limiter_core::{
-    Change, DayHistory, KeyDigest, KeyId, KeyRecord, KeyState, KeyUpdate, KeysError, MAX_COUNT,
-    NewRecord, Place, Scope, ScopeId, Span, StoreError, StoredKey, StoredSecret, Timestamp,
-    UpdatedKey, Usage, WorkspaceId,
+    Change, DayHistory, KeyDigest, KeyId, KeyKind, KeyRecord, KeyState, KeyUpdate, KeysError,
+    LevelPlace, LevelSet, MAX_COUNT, NewRecord, Place, Scope, ScopeId, Span, StoreError, StoredKey,
+    StoredSecret, Timestamp, UpdatedKey, Usage, WorkspaceId,
 };
 use redis::Value;
 
@@ -12,8 +15,8 @@ use crate::answer::{Answer, Ended};
 use crate::error::CommandError;
 use crate::keys::{COLD, HOT, Keys, Request, Subject, put_changed};
 use crate::schema::{
-    GLOBAL, HashFields, Known, Layout, Misread, NOT_AN_ANSWER, Stamp, bytes, closed_days,
-    scope_field, stored_key, time_of, whole_key, write_asset, write_global,
+    GLOBAL, HashFields, Known, KnownLevels, Layout, Misread, NOT_AN_ANSWER, Stamp, bytes,
+    closed_days, scope_field, stored_key, time_of, whole_key, write_asset, write_global,
 };
 use crate::script::Script;
 use crate::servers::Lane;
@@ -99,12 +102,24 @@ impl Records {
             let state = KeyState::new(*kind, config, *thresholds, now);
             let mut request = Request { not_after, ..Request::default() };
             request.keys = vec![self.0.keyspace.record(id)];
+            let text = |text: &str| text.as_bytes().to_vec();
             let absent = |key: usize, field: &[u8]| (key, field.to_vec(), Vec::new());
             request.guards = vec![absent(HOT, GLOBAL), absent(RECORD, b"id")];
+            if let Some(group) = id.group() {
+                let of_group = [self.0.keyspace.record(&group), self.0.keyspace.beneath(&group)];
+                request.keys.extend(of_group);
+                request.guards.extend([
+                    (GROUP_RECORD, text("workspace"), text(workspace.as_str())),
+                    (GROUP_RECORD, text("kind"), text(GROUP)),
+                ]);
+            }
             let (digest, masked) = secret.map_or_else(Default::default, |secret| {
                 (String::from(secret.digest), secret.masked.to_string())
             });
             request.puts = vec![(COLD, GLOBAL.to_vec(), write_global(&state))];
+            if !id.is_root() {
+                request.puts.push((BENEATH_GROUP, text(id.as_str()), Vec::new()));
+            }
             for (id, listed, scope) in state.assets() {
                 let field = scope_field(&ScopeId::asset(id.clone()));
                 request.puts.push((COLD, field, write_asset(scope, listed)));
@@ -123,13 +138,14 @@ impl Records {
                 ("masked", masked),
                 ("format", FORMAT.to_owned()),
                 ("version", "1".to_owned()),
+                ("kind", if *kind == KeyKind::Group { GROUP } else { "" }.to_owned()),
             ];
             let put = |(field, value): (&str, String)| (RECORD, field.into(), value.into_bytes());
             request.puts.extend(fields.map(put));
             // Windows that begin are those of the time at which the key is created.
             let operation = beginning(&state);
             let reply = self.send(CREATE, id, &operation, Vec::new(), [stamp; 2], request).await?;
-            let answer = self.answer(id, &reply, 0)?;
+            let answer = self.answer(id, &reply)?;
             match answer.ended {
                 Ended::Compared => {
                     let (id, workspace) = (id.clone(), workspace.clone());
@@ -137,11 +153,31 @@ impl Records {
                     let stored = StoredKey { id, workspace, name, secret, version: 1 };
                     return Ok(KeyRecord::of(&stored, &state, answer.now));
                 }
-                Ended::Guarded => return Err(KeysError::IdTaken(id.to_string()).into()),
+                Ended::Guarded => {
+                    let refused = self.check_group(workspace, id).await;
+                    return Err(refused
+                        .err()
+                        .unwrap_or_else(|| KeysError::IdTaken(id.to_string()))
+                        .into());
+                }
                 Ended::Late => return Err(Undone::TooLate),
                 _ => now = answer.now,
             }
         }
+    }
+
+    /// Checks that the workspace has the group that an id names.
+    pub(crate) async fn check_group(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+    ) -> Result<(), KeysError> {
+        let Some(group) = id.group() else { return Ok(()) };
+        let found = self.read(&group).await?;
+        let is_here = |found: &Found| {
+            found.record.workspace == *workspace && found.record.kind == KeyKind::Group
+        };
+        if found.as_ref().is_some_and(is_here) { Ok(()) } else { Err(KeysError::NoGroup(group)) }
     }
 
     /// Changes the configuration of a key of this workspace that is at the version of the update.
@@ -237,8 +273,7 @@ impl Records {
     ) -> Result<Option<(Timestamp, Known)>, Undone> {
         let Change { operation, scopes, after, .. } = change;
         let mut stamps = [known.stamp; 2];
-        put_changed(&mut request, &known.state, &after);
-        if !request.drops.is_empty() || request.puts.iter().any(|(key, ..)| *key == COLD) {
+        if put_changed(&mut request, &known.state, &after, [HOT, COLD]) {
             stamps[1] = Stamp::draw();
         }
         // Scopes that are counted from now on have whole records.
@@ -246,17 +281,20 @@ impl Records {
         for (id, _) in after.every_scope().filter(|(id, _)| is_new(id)) {
             request.puts.extend(put_hot(&after, &id, stamps[1]));
         }
-        self.0.close_days(id, &operation, &mut request, self.0.now());
+        self.0.close_days(iter::once(id.clone()), &operation, &mut request, COLD, self.0.now());
         let fields: Vec<_> = scopes.iter().map(scope_field).collect();
         let reply = self.send(name, id, &operation, fields, stamps, request).await?;
-        let answer = self.answer(id, &reply, scopes.len())?;
+        let answer = self.answer(id, &reply)?;
         match answer.ended {
             Ended::Compared => {
-                let place = |id: &ScopeId| place_of(&known.state, id);
+                let place = |id: &ScopeId| {
+                    Some(LevelPlace { level: 0, place: place_of(&known.state, id)? })
+                };
                 let places: Vec<_> = scopes.iter().filter_map(place).collect();
-                let before = answer.before(known, &places);
+                let alone = KnownLevels::new(vec![Arc::new(known.clone())]);
+                let before = answer.before(&alone, &places);
                 let before = before.map_err(|misread| self.0.misread(id, misread))?;
-                Ok(Some((answer.now, before)))
+                Ok(before.level(0).map(|before| (answer.now, before.clone())))
             }
             Ended::Late => Err(Undone::TooLate),
             _ => Ok(None),
@@ -288,7 +326,7 @@ impl Records {
     ) -> Result<bool, Undone> {
         let text = |text: &str| text.as_bytes().to_vec();
         let owned = (RECORD, text("workspace"), text(workspace.as_str()));
-        self.remove(id, not_after, vec![owned]).await
+        self.remove(id, not_after, Some(owned)).await
     }
 
     /// Deletes what is left of a damaged key, unless its record names another workspace.
@@ -303,41 +341,63 @@ impl Records {
             Some(owner) if owner == *workspace => self.delete(workspace, id, not_after).await,
             Some(_) => Ok(false),
             // It may name none, or be no hash at all.
-            None => self.remove(id, not_after, Vec::new()).await,
+            None => self.remove(id, not_after, None).await,
         }
     }
 
+    /// Deletes a key, if nothing lies beneath it.
     async fn remove(
         &self,
         id: &KeyId,
         not_after: u64,
-        guards: Vec<(usize, Vec<u8>, Vec<u8>)>,
+        owned: Option<(usize, Vec<u8>, Vec<u8>)>,
     ) -> Result<bool, Undone> {
         let keyspace = &self.0.keyspace;
-        let keys =
+        let mut keys =
             [&[keyspace.record(id), keyspace.history(id)][..], &keyspace.ledger(id)].concat();
         let whole = |key: usize| (key, Vec::new());
-        let drops = (HOT..=COLD + keys.len()).map(whole).collect();
+        let mut drops: Vec<_> = (HOT..=COLD + keys.len()).map(whole).collect();
+        keys.push(keyspace.beneath(id));
+        let is_empty = (COLD + keys.len(), Vec::new(), Vec::new());
+        let guards = owned.into_iter().chain([is_empty]).collect();
+        if let Some(group) = id.group() {
+            keys.push(keyspace.beneath(&group));
+            drops.push((COLD + keys.len(), id.as_str().as_bytes().to_vec()));
+        }
         let request = Request { not_after, guards, drops, keys, ..Request::default() };
-        let operation = always();
-        let stamps = [Stamp::default(); 2];
         let script = Script { name: REMOVE, ..self.0.scripts.free.clone() };
-        let send = self.0.send(
+        let (names, stamps) = (self.own_names(id), [[Stamp::default(); 2]]);
+        let (none, operation) = (Vec::new(), always());
+        let sent = self.0.send(
             &script,
-            id,
+            names,
             &operation,
-            Vec::new(),
-            Vec::new(),
-            stamps,
+            none.clone(),
+            none,
+            &stamps,
             request,
             Lane::Apart,
         );
-        let answer = send.await?;
-        match self.answer(id, &answer, 0)?.ended {
+        let answer = sent.await?;
+        match self.answer(id, &answer)?.ended {
             Ended::Compared => Ok(true),
+            Ended::Guarded if self.has_anything_beneath(id).await? => {
+                Err(KeysError::NotEmpty(id.clone()).into())
+            }
             Ended::Guarded => Ok(false),
             _ => Err(Undone::TooLate),
         }
+    }
+
+    async fn has_anything_beneath(&self, id: &KeyId) -> Result<bool, CommandError> {
+        let reply = self.0.read_all(BENEATH, &[self.0.keyspace.beneath(id)], &[]).await?;
+        let Value::Array(parts) = &reply else { return Ok(false) };
+        Ok(matches!(parts.get(2), Some(Value::Array(fields)) if !fields.is_empty()))
+    }
+
+    /// The hot and the cold key of a key alone.
+    fn own_names(&self, id: &KeyId) -> Vec<Vec<u8>> {
+        vec![self.0.keyspace.hot(id), self.0.keyspace.cold(id)]
     }
 
     async fn inspect(&self, id: &KeyId) -> Result<Option<Found>, CommandError> {
@@ -362,17 +422,22 @@ impl Records {
         request: Request,
     ) -> Result<Value, CommandError> {
         let script = Script { name, ..self.0.scripts.apply.clone() };
-        self.0.send(&script, id, operation, fields, Vec::new(), stamps, request, Lane::Apart).await
+        let (names, stamps) = (self.own_names(id), [stamps]);
+        let sent = self.0.send(
+            &script,
+            names,
+            operation,
+            fields,
+            Vec::new(),
+            &stamps,
+            request,
+            Lane::Apart,
+        );
+        sent.await
     }
 
-    fn answer<'a>(
-        &self,
-        id: &KeyId,
-        reply: &'a Value,
-        records: usize,
-    ) -> Result<Answer<'a>, CommandError> {
-        let of = Subject { key: id, asset: None };
-        self.0.answer(of, Answer::of_apply(reply, records))
+    fn answer<'a>(&self, id: &KeyId, reply: &'a Value) -> Result<Answer<'a>, CommandError> {
+        self.0.answer(Subject { key: id, asset: None }, Answer::of_apply(reply))
     }
 }
 
@@ -456,12 +521,18 @@ fn always() -> Operation {
         from: Timestamp::MIN,
         until: Span::EVER.end,
         steps: Default::default(),
+        soft: LevelSet::NONE,
         calls: Default::default(),
     }
 }
 
 /// The number of the record's key in a request: after the hot and the cold one.
 const RECORD: usize = 3;
+/// Of the record of its group, when it is created, and of what lies beneath that.
+const GROUP_RECORD: usize = 4;
+const BENEATH_GROUP: usize = 5;
+/// The kind in the record of a group.
+const GROUP: &str = "group";
 /// The names of operations, in errors and in logs.
 const CREATE: &str = "create";
 const RESET: &str = "reset";
@@ -470,5 +541,6 @@ const UPDATE: &str = "configure";
 const REMOVE: &str = "remove";
 const INSPECT: &str = "inspect";
 const REMAINS: &str = "remains";
+const BENEATH: &str = "beneath";
 /// The format of records.
 const FORMAT: &str = "1";

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use limiter_core::prepare::{self, Prepared};
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, KeyId, Ledger, LedgerBounds, Place, RecordId, RequestId,
-    Reservation, ReservationError, Settled, SettledAs, StoreError, Timestamp, Totals, explain,
+    AssetId, Charge, Crossing, Decision, KeyId, Ledger, LedgerBounds, LevelPlace, LevelSet,
+    RecordId, RequestId, Reservation, ReservationError, Settled, SettledAs, StoreError, Timestamp,
+    Totals, explain,
 };
 use parking_lot::Mutex;
 use redis::Value;
@@ -21,8 +22,8 @@ use crate::error::{CommandError, RedisError};
 use crate::keys::{Keys, Listed, Request, Subject, named};
 use crate::runtime;
 use crate::schema::{
-    Entry, GENERATION, Known, Layout, Misread, NOT_AN_ANSWER, after_windows, amended,
-    before_windows, bytes, ended, push_int, read_entry, read_until,
+    Entry, GENERATION, KnownLevels, Layout, Misread, NOT_AN_ANSWER, REMEMBERED, Stamp,
+    after_windows, amended, before_windows, bytes, ended, push_int, read_entry, read_until,
 };
 use crate::unanswered::Unanswered;
 
@@ -40,7 +41,7 @@ pub(crate) struct Remembering {
 #[derive(Clone, Debug)]
 struct AtHand {
     now: Timestamp,
-    known: Arc<Known>,
+    known: KnownLevels,
     /// Whether a try has found it.
     is_found: bool,
 }
@@ -49,11 +50,12 @@ struct AtHand {
 struct Tried {
     now: Timestamp,
     ended: Ended,
-    applied: bool,
+    /// If it was applied, the levels in shadow in which it did not fit.
+    applied: Option<LevelSet>,
     /// The entry of the ledger, or the times at which it has room.
     entry: Option<Vec<u8>>,
     /// The key as it was before.
-    known: Known,
+    known: KnownLevels,
 }
 
 /// A reservation, and its entry.
@@ -82,7 +84,7 @@ impl Remembering {
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
         let [.., checks, _] = self.keys.keyspace.ledger(of.key);
-        let request = |_: Option<(&Prepared, &Known)>| Request {
+        let request = |_: Option<(&Prepared, &KnownLevels)>| Request {
             keys: vec![checks.clone()],
             ledger: Some(Listed {
                 kind: NEW_ID,
@@ -94,13 +96,12 @@ impl Remembering {
             ..Request::default()
         };
         let checked = self.admit(of, charge, request, |tried| {
-            let Tried { now, applied, ended, entry, known: Known { mut state, .. } } = tried;
-            let located = state.locate(of.asset);
-            if applied {
-                return Ok(explain::admitted(&mut state, located, charge, now));
+            let Tried { now, applied, ended, entry, mut known } = tried;
+            if let Some(spared) = applied {
+                return Ok(explain::admitted(&mut known.met_mut(of), charge, spared, now));
             }
             match ended {
-                Ended::Listed => Ok(explain::replayed(&state, located, now)),
+                Ended::Listed => Ok(explain::replayed(&known.met(of), now)),
                 _ => Err(self.full(CHECKS, self.bounds.checks, entry.as_deref(), now)),
             }
         });
@@ -130,15 +131,13 @@ impl Remembering {
             let mut at_hand = self.at_hand(of);
             loop {
                 let prepared = at_hand.as_ref().map(|AtHand { now, known, .. }| {
-                    prepare::record(&known.state, known.state.locate(of.asset), charge, *now)
+                    prepare::record(&known.met(of), charge, LevelSet::NONE, *now)
                 });
                 let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request()).await?;
-                let Tried { now, ended, applied, entry, known } = tried;
-                if applied {
-                    let mut state = known.state;
-                    let located = state.locate(of.asset);
-                    let prepared = prepare::record(&state, located, charge, now);
-                    let committed = prepared.commit(&mut state, located, now);
+                let Tried { now, ended, applied, entry, mut known } = tried;
+                if applied.is_some() {
+                    let prepared = prepare::record(&known.met(of), charge, LevelSet::NONE, now);
+                    let committed = prepared.commit(&mut known.met_mut(of), now);
                     return Ok(committed.map_or_else(Vec::new, |committed| committed.crossed));
                 }
                 match ended {
@@ -164,7 +163,7 @@ impl Remembering {
         let Subject { key, asset } = of;
         // The entry of the last try, if the limits stay as they are.
         let entry = Mutex::new(None);
-        let request = |prepared: Option<(&Prepared, &Known)>| {
+        let request = |prepared: Option<(&Prepared, &KnownLevels)>| {
             let texts = prepared.map_or_else(Default::default, |(prepared, known)| {
                 [before_windows(estimate, prepared, known), after_windows(asset)]
             });
@@ -182,11 +181,10 @@ impl Remembering {
         };
         let reserved = self.admit(of, estimate, request, |tried| {
             let Tried { now, applied, ended, entry: stored, mut known } = tried;
-            let located = known.state.locate(asset);
-            if applied {
-                let decision = explain::admitted(&mut known.state, located, estimate, now);
+            if let Some(spared) = applied {
+                let decision = explain::admitted(&mut known.met_mut(of), estimate, spared, now);
                 if let Some((texts, places)) = entry.lock().take() {
-                    let stored = whole_entry(now.after(ttl), texts, &known, &places);
+                    let stored = whole_entry(now.after(ttl), spared, texts, &known, &places);
                     self.entries.learn(key, id.clone(), stored);
                 }
                 return Ok(decision);
@@ -201,7 +199,7 @@ impl Remembering {
                 return Err(ReservationError::OtherExists(id.clone()));
             }
             self.entries.learn(key, id.clone(), stored);
-            Ok(explain::replayed(&known.state, located, now))
+            Ok(explain::replayed(&known.met(of), now))
         });
         self.within_deadline(reserved).await.or_else(|error| unknown(of, error))
     }
@@ -225,24 +223,21 @@ impl Remembering {
                 };
                 let at_hand = reserved.at_hand.take().or_else(|| self.at_hand(of));
                 // Where nothing may be added, there is nothing to compare.
-                let may_be = |at: &&AtHand| {
-                    let state = &at.known.state;
-                    added == Charge::NOTHING || state.may_call(state.locate(of.asset), at.now)
-                };
+                let may_be =
+                    |at: &&AtHand| added == Charge::NOTHING || at.known.met(of).may_add(at.now);
                 let prepared =
                     at_hand.as_ref().filter(may_be).map(|AtHand { now, known, .. }| {
-                        let located = known.state.locate(of.asset);
-                        reservation.prepare_amendment(&known.state, located, &estimate, *now)
+                        reservation.prepare_amendment(&known.met(of), &estimate, *now)
                     });
                 let put = amended(&stored, &reservation, &estimate);
                 let listed = Listed::known(id, None, stored.clone(), put.clone());
                 let request = self.on_reservations(key, listed);
                 let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
                 let Tried { now, ended, applied, entry, known } = tried;
-                let mut state = known.state.clone();
-                if applied {
-                    self.entries.learn(key, id.clone(), [&stored[..UNTIL], &put].concat());
-                    return Ok(reservation.amend(&mut state, &estimate, now));
+                let mut after = known.clone();
+                if applied.is_some() {
+                    self.entries.learn(key, id.clone(), [&stored[..REMEMBERED], &put].concat());
+                    return Ok(reservation.amend(&mut after.met_mut(of), &estimate, now));
                 }
                 if ended == Ended::Listed {
                     let found = self.living(key, id, entry, now)?;
@@ -250,9 +245,10 @@ impl Remembering {
                     let is_done = found.1.asset() == of.asset
                         && found.1.amended(id, to).is_ok_and(|(to, _)| to == *found.1.estimate());
                     if is_done {
-                        let done = found.1.amend(&mut state, found.1.estimate(), now);
+                        let done = found.1.amend(&mut after.met_mut(of), found.1.estimate(), now);
                         // Windows that have moved are to be stored.
-                        if state == known.state {
+                        let states = known.iter().zip(after.iter());
+                        if states.into_iter().all(|(before, after)| before.state == after.state) {
                             self.entries.learn(key, id.clone(), found.0);
                             return Ok(done);
                         }
@@ -260,9 +256,11 @@ impl Remembering {
                     reserved.found(found, of.asset, now, known);
                     continue;
                 }
-                let located = known.state.locate(of.asset);
-                let again = reservation.prepare_amendment(&known.state, located, &estimate, now);
-                let refused = reservation.refuses(&known.state, key, &again, &added, now);
+                let refused = {
+                    let levels = known.met(of);
+                    let again = reservation.prepare_amendment(&levels, &estimate, now);
+                    reservation.refuses(&levels, &again, &added, now)
+                };
                 if let Some(refused) = refused {
                     self.rebase(of, now, known).await?;
                     return Ok(refused);
@@ -307,19 +305,16 @@ impl Remembering {
                 }
                 let at_hand = reserved.at_hand.take().or_else(|| self.at_hand(of));
                 let prepared = at_hand.as_ref().map(|AtHand { now, known, .. }| {
-                    let located = known.state.locate(of.asset);
-                    reservation.prepare_end(&known.state, located, &charge, *now)
+                    reservation.prepare_end(&known.met(of), &charge, *now)
                 });
                 let put = ended(&reservation, end, token);
                 let listed = Listed::known(id, Some(ms(self.bounds.dedupe)), stored.clone(), put);
                 let request = self.on_reservations(key, listed);
                 let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
-                let Tried { now, ended, applied, entry, known } = tried;
-                if applied {
-                    let mut state = known.state;
-                    let located = state.locate(of.asset);
-                    let prepared = reservation.prepare_end(&state, located, &charge, now);
-                    let committed = prepared.commit(&mut state, located, now);
+                let Tried { now, ended, applied, entry, mut known } = tried;
+                if applied.is_some() {
+                    let prepared = reservation.prepare_end(&known.met(of), &charge, now);
+                    let committed = prepared.commit(&mut known.met_mut(of), now);
                     let crossed = committed.map_or_else(Vec::new, |committed| committed.crossed);
                     self.entries.forget(key, id.clone());
                     return Ok(Settled::first(asset, charge, now).crossing(crossed));
@@ -353,21 +348,21 @@ impl Remembering {
         &self,
         of: Subject<'_>,
         charge: &Charge,
-        request: impl Fn(Option<(&Prepared, &Known)>) -> Request,
+        request: impl Fn(Option<(&Prepared, &KnownLevels)>) -> Request,
         explain: impl FnOnce(Tried) -> Result<Decision, ReservationError>,
     ) -> Result<Decision, ReservationError> {
         let mut at_hand = self.at_hand(of);
         loop {
-            let prepared = at_hand.as_ref().and_then(|at| at.check(of.asset, charge));
-            let known = at_hand.as_ref().map(|at| &*at.known);
+            let prepared = at_hand.as_ref().and_then(|at| at.check(of, charge));
+            let known = at_hand.as_ref().map(|at| &at.known);
             let request = request(prepared.as_ref().zip(known));
             let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
-            if tried.applied || tried.ended == Ended::Listed {
+            if tried.applied.is_some() || tried.ended == Ended::Listed {
                 return explain(tried);
             }
-            let (state, now) = (&tried.known.state, tried.now);
-            let located = state.locate(of.asset);
-            if let Some(refused) = explain::refused(state, of.key, located, charge, now) {
+            let now = tried.now;
+            let refused = explain::refused(&tried.known.met(of), charge, now);
+            if let Some(refused) = refused {
                 // The retry may look at limits that the operation did not compare: those are read first.
                 let places = prepared.iter().flat_map(Prepared::places).collect::<Vec<_>>();
                 if !places.is_empty() && tried.known.leaves_out_other(of.asset, &places) {
@@ -401,7 +396,7 @@ impl Remembering {
             ReservationError::from(StoreError::from(error))
         };
         let misread = |misread| failed(self.keys.misread(of.key, misread));
-        let places: Vec<Place> = prepared.into_iter().flat_map(Prepared::places).collect();
+        let places: Vec<_> = prepared.into_iter().flat_map(Prepared::places).collect();
         let reply = match (at_hand, prepared) {
             (Some(at), Some(prepared)) => {
                 self.keys.apply(of, &at.known, prepared, at.now, request).await
@@ -411,22 +406,23 @@ impl Remembering {
         let reply = reply.map_err(failed)?;
         let answer = match at_hand.filter(|_| prepared.is_some()) {
             Some(at) => Answer::of(&reply, &at.known.layouts(places.iter().copied()), true),
-            None => Answer::of_apply(&reply, 0),
+            None => Answer::of_apply(&reply),
         };
         let answer = self.keys.answer(of, answer).map_err(failed)?;
         // Everything was as believed, up to whether it fits.
         let was_as_believed = matches!(answer.ended, Ended::Compared | Ended::Full);
-        let applied = answer.ended == Ended::Compared && answer.letters == b"A";
+        let applied = answer.applied(0).filter(|_| answer.ended == Ended::Compared);
         let known = match at_hand {
             Some(at) if was_as_believed => Some(answer.before(&at.known, &places)),
-            _ => answer.found(of.asset).transpose(),
+            _ => answer.found(of).transpose(),
         };
-        let Some(known) = known.transpose().map_err(misread)? else {
+        let known = known.transpose().map_err(misread)?;
+        let Some(known) = known.filter(|known| !known.is_group()) else {
             self.keys.forget(of);
             return Err(ReservationError::KeyUnknown);
         };
         // The operation has moved the windows: what is at hand stays good enough, unless the limits are others now.
-        if applied && prepared.is_some_and(Prepared::changes_limits) {
+        if applied.is_some() && prepared.is_some_and(Prepared::changes_limits) {
             self.keys.forget(of);
         } else {
             self.keys.learn(of, &known);
@@ -436,7 +432,7 @@ impl Remembering {
     }
 
     fn at_hand(&self, of: Subject<'_>) -> Option<AtHand> {
-        let known = self.keys.known.of(of.key, of.asset.cloned())?;
+        let known = self.keys.at_hand(of)?;
         Some(AtHand { now: self.keys.now(), known, is_found: false })
     }
 
@@ -495,7 +491,7 @@ impl Remembering {
         &self,
         of: Subject<'_>,
         now: Timestamp,
-        known: Known,
+        known: KnownLevels,
     ) -> Result<(), ReservationError> {
         let rebased = self.keys.rebase(of, now, known).await;
         rebased.map_err(|error| StoreError::from(error).into())
@@ -550,24 +546,23 @@ impl Listed {
 }
 
 impl AtHand {
-    fn found(now: Timestamp, known: Known) -> Self {
-        Self { now, known: Arc::new(known), is_found: true }
+    const fn found(now: Timestamp, known: KnownLevels) -> Self {
+        Self { now, known, is_found: true }
     }
 
     /// A check, unless the key may make no calls: then there is nothing to compare.
     ///
     /// The short form, without stops, is sent if what is at hand was not found by a try, or if it fits.
-    fn check(&self, asset: Option<&AssetId>, charge: &Charge) -> Option<Prepared> {
-        let (state, now) = (&self.known.state, self.now);
-        let located = state.locate(asset);
-        if !state.may_call(located, now) {
+    fn check(&self, of: Subject<'_>, charge: &Charge) -> Option<Prepared> {
+        let (levels, now) = (self.known.met(of), self.now);
+        if !levels.may_call(now) {
             return None;
         }
-        let short = prepare::check(state, located, &[*charge], false, now);
-        if !self.is_found || short.fits(state, now) {
+        let short = prepare::check(&levels, &[*charge], false, now);
+        if !self.is_found || short.fits(&levels, now) {
             return Some(short);
         }
-        Some(prepare::check(state, located, &[*charge], true, now))
+        Some(prepare::check(&levels, &[*charge], true, now))
     }
 }
 
@@ -588,14 +583,20 @@ impl Reserved {
     }
 
     /// Goes on with the reservation that a try has found. The id may be that of a later one, of another asset.
-    fn found(&mut self, found: Stored, asset: Option<&AssetId>, now: Timestamp, known: Known) {
+    fn found(
+        &mut self,
+        found: Stored,
+        asset: Option<&AssetId>,
+        now: Timestamp,
+        known: KnownLevels,
+    ) {
         let is_same = found.1.asset() == asset;
         self.again(found, now, known);
         (self.is_fresh, self.at_hand) = (true, self.at_hand.take().filter(|_| is_same));
     }
 
     /// Goes on with the same reservation, and the key as a try has found it.
-    fn again(&mut self, stored: Stored, now: Timestamp, known: Known) {
+    fn again(&mut self, stored: Stored, now: Timestamp, known: KnownLevels) {
         (self.stored, self.at_hand) = (Some(stored), Some(AtHand::found(now, known)));
         self.seen_at = now;
     }
@@ -612,16 +613,18 @@ fn unknown(of: Subject<'_>, error: ReservationError) -> Result<Decision, Reserva
 /// The entry of a new reservation, as the script writes it.
 fn whole_entry(
     until: Timestamp,
+    spared: LevelSet,
     [before, after]: [Vec<u8>; 2],
-    known: &Known,
-    places: &[Place],
+    known: &KnownLevels,
+    places: &[LevelPlace],
 ) -> Vec<u8> {
     let mut entry = Vec::with_capacity(128);
     push_int::<UNTIL>(&mut entry, until.unix_ms());
+    entry.push(spared.bits());
     entry.extend(before);
-    for (global, record) in named(&known.state, places) {
+    for (_, global, record) in named(known, places) {
         let layout = Layout::of(global, record);
-        let stored = layout.write(known.stamp, &record.stored());
+        let stored = layout.write(Stamp::default(), &record.stored());
         entry.extend_from_slice(&stored[layout.prefix() - GENERATION..layout.identity()]);
     }
     entry.extend(after);

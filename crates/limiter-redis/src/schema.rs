@@ -9,6 +9,7 @@
 //! | `o`, `e` | sorted sets | ids of open and of ended reservations, by the time until which they are remembered |
 //! | `c`, `p` | sorted sets | ids of checks and of records, by the same |
 //! | `h` | sorted set | accounts of days that have ended, by the ends of the days ([`day`]) |
+//! | `b` | hash | of a group: the ids of the keys and groups directly beneath it |
 //!
 //! Numbers are little-endian. A count or an instant takes seven bytes, the end of a window six. Every write of limits draws
 //! a new *stamp*, which stands at the start of the global record: with an equal stamp, a process has the limits at hand.
@@ -23,17 +24,23 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use limiter_core::{AssetId, KeyState, Place, ScopeId, Timestamp};
+use std::sync::Arc;
+
+use limiter_core::{
+    AssetId, KeyKind, KeyState, LevelPlace, Levels, LevelsMut, Place, ScopeId, ScopeState,
+    Timestamp,
+};
 use redis::Value;
 use thiserror::Error;
 
+use crate::keys::Subject;
 use crate::random::draw;
 
 pub(crate) use self::bytes::push_int;
 pub(crate) use self::cold::{read_state, write_asset, write_global};
 pub(crate) use self::day::closed_days;
 pub(crate) use self::entry::{
-    Entry, Token, after_windows, amended, before_windows, ended, read_entry, read_until,
+    Entry, REMEMBERED, Token, after_windows, amended, before_windows, ended, read_entry, read_until,
 };
 pub(crate) use self::hot::{GENERATION, Layout, push_end};
 pub(crate) use self::management::{HashFields, stored_key, whole_key};
@@ -64,20 +71,76 @@ pub(crate) struct Known {
     pub(crate) state: KeyState,
 }
 
-impl Known {
+/// The levels of a key as they were read, the outermost first: its groups, and the key itself.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownLevels(Vec<Arc<Known>>);
+
+impl KnownLevels {
+    pub(crate) const fn new(levels: Vec<Arc<Known>>) -> Self {
+        Self(levels)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Known>> {
+        self.0.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns what a call of this key and asset meets.
+    pub(crate) fn met<'a>(&'a self, of: Subject<'a>) -> Levels<'a> {
+        Levels::new(of.key, of.asset, self.0.iter().map(|known| &known.state))
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn met_mut<'a>(&'a mut self, of: Subject<'a>) -> LevelsMut<'a> {
+        let states = self.0.iter_mut().map(|known| &mut Arc::make_mut(known).state);
+        LevelsMut::new(of.key, of.asset, states)
+    }
+
+    pub(crate) fn set(&mut self, level: usize, known: Known) {
+        if let Some(before) = self.0.get_mut(level) {
+            *before = Arc::new(known);
+        }
+    }
+
+    pub(crate) fn level(&self, level: usize) -> Option<&Known> {
+        self.0.get(level).map(|known| &**known)
+    }
+
+    pub(crate) fn stamps(&self) -> Vec<Stamp> {
+        self.0.iter().map(|known| known.stamp).collect()
+    }
+
+    /// Returns whether the last level is a group, which makes no calls.
+    pub(crate) fn is_group(&self) -> bool {
+        self.0.last().is_some_and(|known| known.state.kind() == KeyKind::Group)
+    }
+
+    pub(crate) fn scope_at(&self, at: LevelPlace) -> Option<&ScopeState> {
+        self.level(at.level)?.state.scope_at(at.place)
+    }
+
     /// The layouts of the records at these places.
-    pub(crate) fn layouts(&self, places: impl IntoIterator<Item = Place>) -> Vec<Layout> {
-        let layout = |place| {
-            let scope = self.state.scope_at(place)?;
-            Some(Layout::of(place == Place::Global, scope.record()))
+    pub(crate) fn layouts(&self, places: impl IntoIterator<Item = LevelPlace>) -> Vec<Layout> {
+        let layout = |at: LevelPlace| {
+            Some(Layout::of(at.place == Place::Global, self.scope_at(at)?.record()))
         };
         places.into_iter().filter_map(layout).collect()
     }
 
     /// Returns whether a retry of the call may look at limits of other assets that an operation on these places did not
     /// compare.
-    pub(crate) fn leaves_out_other(&self, asset: Option<&AssetId>, compared: &[Place]) -> bool {
-        self.state.may_meet_other(self.state.locate(asset)) && !compared.contains(&Place::Other)
+    pub(crate) fn leaves_out_other(
+        &self,
+        asset: Option<&AssetId>,
+        compared: &[LevelPlace],
+    ) -> bool {
+        self.0.iter().enumerate().any(|(level, known)| {
+            let other = LevelPlace { level, place: Place::Other };
+            known.state.may_meet_other(known.state.locate(asset)) && !compared.contains(&other)
+        })
     }
 }
 
@@ -118,7 +181,7 @@ pub(crate) fn time_of(seconds: &[u8], micros: &[u8]) -> Result<Timestamp, Misrea
 /// An answer's first part: seconds, letters, microseconds.
 pub(crate) fn head_of(text: &[u8]) -> Result<(Timestamp, &[u8]), Misread> {
     let (seconds, text) = text.split_at(digits(text));
-    let letters = text.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    let letters = text.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     let (letters, micros) = text.split_at(letters);
     Ok((time_of(seconds, micros)?, letters))
 }

@@ -1,5 +1,5 @@
-//! `take.lua` for records of one shape: which windows, and which amount each meter counts. An unrolled script costs a server a
-//! third of one that loops.
+//! `take.lua` for records of one shape: how many levels, which windows, and which amount each meter counts. An unrolled script
+//! costs a server a third of one that loops.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,8 @@ use crate::schema::{Layout, Stamp, push_end, push_int, push_stops, stops_of};
 /// The shape of the records of a call, and what a script does with them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
-    records: Vec<(Layout, Vec<Unit>)>,
+    /// By level, the outermost first: one or two of each.
+    levels: Vec<Vec<RecordShape>>,
     /// Whether any window gives way to the next.
     rolls: bool,
     /// The number of stops of each cell before its cap, if marks move along them.
@@ -20,15 +21,18 @@ pub(crate) struct Shape {
     ledger: u8,
 }
 
-/// The record of a call, and whether it is the global one.
-pub(crate) type Named<'a> = (bool, &'a Record);
+/// The layout of a record, and the unit that each of its cells counts.
+type RecordShape = (Layout, Vec<Unit>);
+
+/// A record of a call, its level, and whether it is the global one.
+pub(crate) type Named<'a> = (usize, bool, &'a Record);
 
 impl Shape {
     /// The shape and the argument of an operation that `take.lua` can do: one that only compares windows or lets them roll, and
     /// whose stops stay as they are. The records are those that it was prepared from.
     pub(crate) fn of(
         operation: &Operation,
-        stamp: Stamp,
+        stamps: &[Stamp],
         records: &[Named<'_>],
         ledger: u8,
         now: Timestamp,
@@ -36,32 +40,34 @@ impl Shape {
         // It knows whole seconds alone: in the second of an expiry, `apply` is needed.
         let second = now.unix_ms().div_euclid(1_000);
         let is_timely = first_second(operation) <= second && second < last_second(operation);
-        if is_timely { Self::at_any_time(operation, stamp, records, ledger) } else { None }
+        if is_timely { Self::at_any_time(operation, stamps, records, ledger) } else { None }
     }
 
     /// The same, whether or not it is the time for it.
     pub(crate) fn at_any_time(
         operation: &Operation,
-        stamp: Stamp,
+        stamps: &[Stamp],
         records: &[Named<'_>],
         ledger: u8,
     ) -> Option<(Self, Vec<u8>)> {
         let steps = &operation.steps;
-        if operation.calls.is_empty() || records.len() > 2 || !steps.iter().all(is_simple) {
+        if operation.calls.is_empty() || !steps.iter().all(is_simple) {
             return None;
         }
         let is_roll = |of: &WindowStep| matches!(of.guard, Guard::Roll(_));
         let rolls = steps.iter().flat_map(|step| &step.windows).any(is_roll);
         let stops = steps.iter().filter_map(stops_of_step).max();
-        let shapes = records.iter().map(|(global, record)| {
+        let mut levels = vec![Vec::new(); stamps.len()];
+        for (level, global, record) in records {
             let units = record.counted().map(|counted| counted.unit);
-            (Layout::of(*global, record), units.collect())
-        });
-        let shape = Self { records: shapes.collect(), rolls, stops, ledger };
-        if shape.variables() > MOST_VARIABLES {
+            levels.get_mut(*level)?.push((Layout::of(*global, record), units.collect()));
+        }
+        let shape = Self { levels, rolls, stops, ledger };
+        let is_of_call = |level: &Vec<RecordShape>| (1..=2).contains(&level.len());
+        if !shape.levels.iter().all(is_of_call) || shape.variables() > MOST_VARIABLES {
             return None;
         }
-        let argument = shape.argument(operation, stamp, records);
+        let argument = shape.argument(operation, stamps, records);
         Some((shape, argument))
     }
 
@@ -69,24 +75,30 @@ impl Shape {
         self.rolls
     }
 
+    fn records(&self) -> impl Iterator<Item = &RecordShape> {
+        self.levels.iter().flatten()
+    }
+
     /// About how many variables the script has: Lua has at most 200.
     fn variables(&self) -> usize {
-        let cells: usize = self.records.iter().map(|(layout, _)| layout.cells()).sum();
-        let windows: usize = self.records.iter().map(|(layout, _)| layout.windows.len()).sum();
+        let cells: usize = self.records().map(|(layout, _)| layout.cells()).sum();
+        let windows: usize = self.records().map(|(layout, _)| layout.windows.len()).sum();
         let of_cell = match (self.rolls, self.stops) {
             (rolls, None) => 1 + 2 * usize::from(rolls),
             (rolls, Some(stops)) => 6 + stops + usize::from(rolls),
         };
-        cells * of_cell + 4 * windows * usize::from(self.rolls)
+        // Of each record itself, how it was, and what it begins with, as believed and as stored.
+        cells * of_cell + 4 * windows * usize::from(self.rolls) + 4 * self.records().count()
     }
 
-    fn argument(&self, operation: &Operation, stamp: Stamp, records: &[Named<'_>]) -> Vec<u8> {
+    fn argument(&self, operation: &Operation, stamps: &[Stamp], records: &[Named<'_>]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(128 + 48 * operation.calls.len());
         push_int::<6>(&mut bytes, first_second(operation));
         push_int::<6>(&mut bytes, last_second(operation));
-        for (((_, record), step), (layout, _)) in
-            records.iter().zip(&operation.steps).zip(&self.records)
+        for (((level, _, record), step), (layout, _)) in
+            records.iter().zip(&operation.steps).zip(self.records())
         {
+            let stamp = stamps.get(*level).copied().unwrap_or_default();
             let stored = layout.write(stamp, &record.stored());
             if !self.rolls {
                 bytes.extend_from_slice(&stored[..layout.identity()]);
@@ -135,7 +147,7 @@ impl Shape {
 
     /// The units that are counted, each once.
     fn units(&self) -> Vec<Unit> {
-        let mut units: Vec<_> = self.records.iter().flat_map(|(_, units)| units.clone()).collect();
+        let mut units: Vec<_> = self.records().flat_map(|(_, units)| units.clone()).collect();
         units.sort_unstable();
         units.dedup();
         units
@@ -145,28 +157,60 @@ impl Shape {
     pub(crate) fn script(&self) -> String {
         let amounts = self.units();
         let mut names = Names { stops: self.stops, ..Names::default() };
-        for (number, (layout, counts)) in (1..).zip(&self.records) {
-            names.record(number, layout, counts, &amounts, self.rolls);
+        let (levels, mut number) = (self.levels.len(), 0);
+        let (mut read, mut failed, mut write) = (Vec::new(), Vec::new(), Vec::new());
+        for (level, records) in (1..).zip(&self.levels) {
+            let first = number + 1;
+            for (layout, counts) in records {
+                number += 1;
+                names.record(number, layout, counts, &amounts, self.rolls);
+            }
+            let hot = format!("KEYS[keys + {}]", 2 * level - 1);
+            let fields = ["'g'".to_owned(), format!("ARGV[args + {level}]")];
+            let fields = &fields[..records.len()];
+            let numbers = first..=number;
+            let each = |text: &dyn Fn(usize) -> String| {
+                numbers.clone().map(text).collect::<Vec<_>>().join(", ")
+            };
+            let (names_of, values) = (
+                each(&|at| format!("r{at}")),
+                each(&|at| format!("found{level}[{}]", at - first + 1)),
+            );
+            let fields_of = fields.join(", ");
+            read.push(format!(
+                "local found{level} = redis.pcall('HMGET', {hot}, {fields_of}) local {names_of} = {values}"
+            ));
+            failed.push(format!("found{level}.err and found{level}"));
+            let packed = fields.iter().zip(&names.pack[first - 1..]);
+            let packed: Vec<_> = packed.map(|(field, pack)| format!("{field}, {pack}")).collect();
+            write.push(format!("redis.call('HSET', {hot}, {})", packed.join(", ")));
         }
         names.all_stops();
         let taken = if self.stops.is_some() { names.values.len() } else { amounts.len() };
         let takes: Vec<_> = (1..=taken).map(|amount| format!("l{amount}, n{amount}")).collect();
         let records = |name: &str| {
-            let names =
-                (1..=self.records.len()).map(|number| name.replace('#', &number.to_string()));
+            let names = (1..=number).map(|number| name.replace('#', &number.to_string()));
             names.collect::<Vec<_>>()
         };
-        let (listed, two) = (self.ledger > 0, self.records.len() > 1);
+        let listed = self.ledger > 0;
         let only = |text: &str| if listed { text.to_owned() } else { String::new() };
         let ledger = format!(
-            "local now, ledger, given = second * 1000 + (time[2] - time[2] % 1000) / 1000, {}, 4\n--ledger",
-            self.ledger
+            "local now, ledger, given, levels = second * 1000 + (time[2] - time[2] % 1000) / 1000, {}, {}, {levels}\n--ledger",
+            self.ledger,
+            levels + 3
         );
+        let [keys, arguments, asset] = [2 * levels, levels + 2, levels + 1];
+        let several = format!("#KEYS > {keys} and {{}}");
+        let last = format!("#KEYS / {keys}");
         let filled = [
             ("{ledger}", only(&ledger)),
-            ("{answers}", if listed { "false" } else { "#KEYS > 2 and {}" }.to_owned()),
-            ("{last_group}", if listed { "1" } else { "#KEYS / 2" }.to_owned()),
-            ("{fields}", if two { "'g', field" } else { "'g'" }.to_owned()),
+            ("{answers}", if listed { "false".to_owned() } else { several }),
+            ("{last_group}", if listed { "1".to_owned() } else { last }),
+            ("{keys}", keys.to_string()),
+            ("{arguments}", arguments.to_string()),
+            ("{asset}", asset.to_string()),
+            ("{read}", read.join("\n  ")),
+            ("{failed}", failed.join(" or ")),
             ("{believed}", names.believed.join(", ")),
             ("{believed_format}", names.believed_format.clone()),
             ("{listed}", only("if is_listed() then verdict = 'L' end")),
@@ -181,8 +225,8 @@ impl Shape {
             ("{enough}", names.enough.join(" and ")),
             ("{take}", names.take()),
             ("{full}", only("if applied and is_full() then letters, applied = 'N', false end")),
-            ("{pack}", names.pack.join(", ")),
-            ("{remember}", only(&format!("remember({})", names.identities.join(" .. ")))),
+            ("{write}", write.join("\n          ")),
+            ("{remember}", only(&format!("remember({}, 0)", names.identities.join(" .. ")))),
             (
                 "{answer}",
                 if listed {
@@ -194,7 +238,7 @@ impl Shape {
                     format!("time[1] .. letters .. time[2] .. {}", records("r#").join(" .. "))
                 },
             ),
-            ("{entry}", only("entry, ")),
+            ("{entry}", only(", entry")),
         ];
         filled.into_iter().fold(TAKE.to_owned(), |text, (name, with)| text.replace(name, &with))
     }
@@ -273,8 +317,7 @@ impl Names {
         format.push_str(&"i7".repeat(meters.len()));
         let stored = stored.join(", ");
         self.unpack.push(format!("local {stored} = unpack('<{format}', r{number})"));
-        let field = if number == 1 { "'g'" } else { "field" };
-        self.pack.push(format!("{field}, pack('<{format}', {stored})"));
+        self.pack.push(format!("pack('<{format}', {stored})"));
         self.identities.push(identity.join(" .. "));
     }
 

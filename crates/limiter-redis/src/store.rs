@@ -132,7 +132,7 @@ impl Store for RedisStore {
         let found = self.keys.read(Subject { key, asset }).await;
         let found = found.map_err(CommandError::of_reading)?;
         let Some(known) = found.known else { return Ok(Decision::key_unknown(Some(key), asset)) };
-        Ok(evaluate::peek(&known.state, key, known.state.locate(asset), charge, found.now))
+        Ok(evaluate::peek(&known.met(Subject { key, asset }), charge, found.now))
     }
 
     async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {

@@ -34,8 +34,8 @@ pub(crate) struct Queues {
     bounds: Bounds,
 }
 
-/// All keys, or on a cluster a lane for each key.
-pub(crate) type Lane = Option<KeyId>;
+/// All keys, or on a cluster a lane for each first segment of keys.
+pub(crate) type Lane = Option<String>;
 
 #[derive(Debug, Default)]
 struct Lanes {

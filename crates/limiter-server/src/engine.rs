@@ -118,7 +118,9 @@ impl Engine {
         };
         let limiter = limiter.thresholds(settings.thresholds).shadow(settings.shadow);
         let limiter = limiter.on_threshold(move |event| {
-            tracing::info!(key = %event.key, percent = event.crossing.percent, "{event}");
+            let crossing = &event.crossing;
+            let group = crossing.group.as_ref().map(tracing::field::display);
+            tracing::info!(key = %event.key, group, percent = crossing.percent, "{event}");
             if let Some(sink) = &sink {
                 sink.push(event);
             }

@@ -82,6 +82,10 @@ async fn refusals() -> Vec<Message> {
             "m",
             r#"{"keys":[{"config":{"name":"a"},"access_key":"0123456789abcdef","without_access_key":true}]}"#,
         ),
+        ("PUT /v1/keys", "m", r#"{"id":"acme/a","beneath":"acme","config":{"name":"a"}}"#),
+        ("PUT /v1/keys", "m", r#"{"kind":"group","config":{"name":"a"}}"#),
+        ("PUT /v1/keys", "m", r#"{"beneath":"nobody","config":{"name":"a"}}"#),
+        ("DELETE /v1/keys/acme", "m", ""),
         ("PUT /v1/keys/none", "m", r#"{"version":1,"config":{"name":"a"},"effective":"soon"}"#),
         ("PUT /v1/keys/ci", "m", r#"{"version":9,"config":{"name":"ci"}}"#),
         ("GET /v1/history?days=0", "ci", ""),
@@ -121,12 +125,17 @@ async fn bounds() -> Vec<Message> {
     messages
 }
 
-/// Returns a service with the admin `m` and the member `ci`, and models without and with a provider.
+/// Returns a service with the admin `m`, the member `ci` and the group `acme` with a key, and models without and with a provider.
 async fn service(bounds: Bounds) -> Arc<App> {
     let (limiter, admin) = engine().await;
     let member = NewKey::member(KeyConfig::named("ci").unwrap()).with_id("ci".parse().unwrap());
     let member = member.with_access_key(AccessKey::new(key_of("ci")).unwrap());
-    limiter.keys(&admin).create(member).await.unwrap();
+    let acme = NewKey::group("acme".parse().unwrap(), KeyConfig::named("acme").unwrap());
+    let in_acme = NewKey::member(KeyConfig::named("in acme").unwrap());
+    let in_acme = in_acme.beneath("acme".parse().unwrap());
+    for key in [member, acme, in_acme] {
+        limiter.keys(&admin).create(key).await.unwrap();
+    }
     let app = app(limiter, Backing::default(), bounds);
     let mut models = Models::built_in();
     for (id, more) in [("away", ""), ("secret", "upstream_authorization_env = 'LIMITER_NOT_SET'")] {

@@ -48,14 +48,15 @@ pub(crate) async fn document() -> impl IntoResponse {
         key::get,
         key::update,
         key::reset,
+        key::delete,
     ),
     components(schemas(ProblemSchema)),
     modifiers(&AccessKeys, &Reasons, &ProviderApis, &LimitHeaders),
     tags(
         (name = "calls", description = "Calls whose cost is known"),
         (name = "reservations", description = "Calls whose cost is known only afterwards"),
-        (name = "usage", description = "What keys have used"),
-        (name = "keys", description = "The keys of a workspace, for admin keys"),
+        (name = "usage", description = "What keys and groups have used"),
+        (name = "keys", description = "The keys and groups of a workspace, for admin keys"),
         (name = "models", description = "Models, in the words of their providers' APIs"),
     ),
 )]

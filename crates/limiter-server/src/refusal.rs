@@ -146,6 +146,10 @@ impl From<KeysError> for Refusal {
             KeysError::NameTaken(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "name_taken", message)
             }
+            KeysError::NoGroup(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "no_group", message)
+            }
+            KeysError::NotEmpty(_) => Self::new(StatusCode::CONFLICT, "not_empty", message),
             // Only an operator can repair it.
             KeysError::Damaged { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged_key", message)

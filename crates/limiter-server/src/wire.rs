@@ -1,6 +1,6 @@
 //! The wire of the aiXplain SDK, so that the unmodified client of `pip install aixplain` works against this server.
 //!
-//! Here alone 0 means no limit, as that client has it.
+//! Here alone 0 means no limit, as that client has it. It has no groups: the id of one is not found, and the list has none.
 
 pub(crate) mod amount;
 pub(crate) mod expiry;
@@ -31,7 +31,7 @@ pub(crate) fn refusal(denied: &Denied) -> Refusal {
             ("rate_limit", format!("Rate limit exceeded: {}. {denied}", rule.map_or("", name)))
         }
         // The status is 403, for which the SDK needs another message.
-        DenialReason::AssetDenied => (denied.reason().as_str(), denied.to_string()),
+        DenialReason::AssetDenied { .. } => (denied.reason().as_str(), denied.to_string()),
         _ => ("budget", format!("Budget exceeded: {denied}")),
     };
     let status = STATUSES.of_denied(denied);

@@ -13,7 +13,7 @@ use crate::standing::Standing;
 /// A set of headers that shows a client the state of its limits. Several can be combined; they share no header.
 ///
 /// [`Ietf`](Self::Ietf) lists every limit. The others have room for one limit of each unit, and never mix the numbers
-/// of two: they show the limit with the fewest requests or tokens left, which a client meets first
+/// of two: they show the limit of any level with the fewest requests or tokens left, which a client meets first
 /// ([`Standing::requests`](crate::Standing::requests)). Of a denied call they show the violated limit that resets last.
 /// A unit without a limit has no headers. Limits of credits, and limits for ever, have none either: a window that does not
 /// end has no reset.
@@ -47,7 +47,7 @@ use crate::standing::Standing;
 pub enum Dialect {
     /// `RateLimit-Policy` and `RateLimit`, structured fields of draft-ietf-httpapi-ratelimit-headers-11.
     ///
-    /// Both list every limit that the call met, by [`policy_name`](crate::policy_name). In `RateLimit` the limit that binds
+    /// Both list every limit that the call met, of the key and of its groups, by [`policy_name`](crate::policy_name). In `RateLimit` the limit that binds
     /// comes [first](crate::Standing::overall), then the others that are violated, then the rest: some clients read only the
     /// first item, which of a denied call is the limit to wait for. A limit of tokens has the parameter `qu`: `tokens`,
     /// `input-tokens` or `output-tokens`, which are not in the draft's registry. Numbers above 999,999,999,999,999, the

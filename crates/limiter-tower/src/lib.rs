@@ -70,7 +70,8 @@
 //!
 //! # Calls that are refused
 //! A [`Refusal`] is answered with a status ([`StatusMap`]), `Retry-After` and `x-should-retry` ([`Retry`]), headers
-//! ([`Dialect`]) and a [`Problem`] in the body; by a gateway's layer in the [`ErrorFormat`] of the API. A call over gRPC, by its
+//! ([`Dialect`]) and a [`Problem`] in the body; by a gateway's layer in the [`ErrorFormat`] of the API. A denial by a group of the
+//! key names the group. A call over gRPC, by its
 //! `content-type`, gets a gRPC status instead, with the same headers:
 //! `RESOURCE_EXHAUSTED`, `UNAUTHENTICATED`, `PERMISSION_DENIED`, `INVALID_ARGUMENT`, `UNAVAILABLE` or `INTERNAL`. A store that cannot
 //! answer refuses the call: no error is ever an allow.

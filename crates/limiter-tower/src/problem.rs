@@ -24,11 +24,12 @@ use crate::refusal::Refusal;
 /// | `reason` | for programs: `no_access_key`, `key_unknown`, `key_expired`, `admin_key`, `asset_denied`, `budget_exhausted`, `rate_limited`, `too_many_reservations`, `invalid`, `too_large`, `unavailable`, `internal` |
 /// | `key` | the id of the calling key, if it is known |
 /// | `asset` | the asset that was called, if any |
-/// | `violations` | every violated rule: `rule`, `policy`, `scope`, `window`, `unit`, `limit`, `used`, `asked`, `resets_at`; amounts of credits are in millionths; the last is `null` where waiting does not help |
-/// | `binding` | the `rule` of the one to wait for |
+/// | `violations` | every violated rule: `group`, `rule`, `policy`, `scope`, `window`, `unit`, `limit`, `used`, `asked`, `resets_at`; amounts of credits are in millionths; the last is `null` where waiting does not help |
+/// | `binding`, `binding_group` | the `rule` and the `group` of the one to wait for |
 /// | `retry_at`, `retry_after` | the first instant at which the same call would pass, or at which there is room to remember it, and the seconds until then; `null` if it never fits |
-/// | `spent`, `budget`, `asked` | of an exhausted budget of all calls, in credits, as decimal strings |
-/// | `expired_at` | of an expired key |
+/// | `spent`, `budget`, `asked` | of an exhausted budget of all calls, the outermost, in credits, as decimal strings |
+/// | `expired_at` | of an expired key or group |
+/// | `group` | the id of the group that has expired, denies the asset, or has the violated rule; left out if it is the key itself |
 ///
 /// Instants are RFC 3339.
 #[derive(Clone, Debug, Serialize)]
@@ -58,6 +59,8 @@ enum Extension {
         violated_policies: Vec<&'static str>,
         violations: Vec<Violated>,
         binding: Option<Rule>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        binding_group: Option<KeyId>,
         retry_at: Option<Timestamp>,
         retry_after: Option<u64>,
         #[serde(flatten)]
@@ -69,6 +72,12 @@ enum Extension {
     },
     Expiry {
         expired_at: Timestamp,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        group: Option<KeyId>,
+    },
+    Asset {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        group: Option<KeyId>,
     },
 }
 
@@ -81,6 +90,8 @@ struct Budget {
 
 #[derive(Clone, Debug, Serialize)]
 struct Violated {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<KeyId>,
     rule: Rule,
     policy: &'static str,
     scope: Scope,
@@ -191,19 +202,22 @@ impl Extension {
     fn of(denied: &Denied, retry_after: Option<u64>) -> Self {
         match denied.reason() {
             DenialReason::RateLimited(exceeded) | DenialReason::BudgetExhausted(exceeded) => {
+                let violations: Vec<_> = exceeded.violations().collect();
+                let binding = exceeded.binding();
                 Self::Limits {
-                    violated_policies: exceeded
-                        .violations()
-                        .map(|violation| policy_name(violation.rule))
-                        .collect(),
-                    violations: exceeded.violations().map(Violated::from).collect(),
-                    binding: exceeded.binding().map(|violation| violation.rule),
+                    budget: violations.iter().find_map(Budget::of),
+                    binding: binding.as_ref().map(|violation| violation.rule),
+                    binding_group: binding.and_then(|violation| violation.group),
                     retry_at: exceeded.retry_at(),
                     retry_after,
-                    budget: exceeded.violations().find_map(|violation| Budget::of(&violation)),
+                    violated_policies: violations.iter().map(policy_of).collect(),
+                    violations: violations.into_iter().map(Violated::from).collect(),
                 }
             }
-            DenialReason::KeyExpired { expired_at } => Self::Expiry { expired_at: *expired_at },
+            DenialReason::KeyExpired { expired_at, group } => {
+                Self::Expiry { expired_at: *expired_at, group: group.clone() }
+            }
+            DenialReason::AssetDenied { group } => Self::Asset { group: group.clone() },
             _ => Self::None {},
         }
     }
@@ -221,11 +235,15 @@ impl Budget {
 
 impl From<Violation> for Violated {
     fn from(violation: Violation) -> Self {
-        let Violation { rule, limit, used, asked, resets_at, .. } = violation;
+        let policy = policy_of(&violation);
+        let Violation { group, rule, limit, used, asked, resets_at, .. } = violation;
         let Rule { scope, window, unit } = rule;
-        let policy = policy_name(rule);
-        Self { rule, policy, scope, window, unit, limit, used, asked, resets_at }
+        Self { group, rule, policy, scope, window, unit, limit, used, asked, resets_at }
     }
+}
+
+fn policy_of(violation: &Violation) -> &'static str {
+    policy_name(violation.group.as_ref(), violation.rule)
 }
 
 fn number<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {

@@ -21,8 +21,8 @@ pub struct Standing<'a> {
 }
 
 impl<'a> Standing<'a> {
-    /// Each rule that headers show, in the order of [`Rule`](limiter::Rule): global before asset, minute before day, requests
-    /// before tokens.
+    /// Each rule that headers show: those of the outermost group first and of the key itself last, and of each level in the
+    /// order of [`Rule`](limiter::Rule): global before asset, minute before day, requests before tokens.
     pub fn rules(self) -> impl Iterator<Item = RuleState> + 'a {
         let allowed = self.allowed.into_iter().flat_map(Allowed::rules);
         let rules = allowed.chain(self.exceeded().into_iter().flat_map(LimitExceeded::rules));
@@ -68,26 +68,28 @@ impl<'a> Standing<'a> {
     /// rest.
     pub(crate) fn by_urgency(self) -> impl Iterator<Item = RuleState> + 'a {
         let first = self.overall();
-        let others = move |violated: bool| {
+        let others = |violated: bool| {
+            let first = first.clone();
             self.rules().filter(move |state| {
-                first.is_some_and(|first| first.rule != state.rule)
+                first.as_ref().is_some_and(|first| !is_same(first, state))
                     && self.is_violated(state) == violated
             })
         };
-        first.into_iter().chain(others(true)).chain(others(false))
+        let (violated, rest) = (others(true), others(false));
+        first.into_iter().chain(violated).chain(rest)
     }
 
     /// Whether the rule denied the call.
     #[must_use]
     pub fn is_violated(self, state: &RuleState) -> bool {
-        self.violations().any(|violation| violation.rule == state.rule)
+        self.violations().any(|violation| is_of(&violation, state))
     }
 
     /// Returns the end of a rule's window; `None` if a denied call exceeds the limit itself, so that waiting does not help.
     #[must_use]
     pub fn resets_at(self, state: &RuleState) -> Option<Timestamp> {
         let is_exceeded =
-            |violation: Violation| violation.rule == state.rule && violation.exceeds_limit();
+            |violation: Violation| is_of(&violation, state) && violation.exceeds_limit();
         state.resets_at.filter(|_| !self.violations().any(is_exceeded))
     }
 
@@ -149,6 +151,16 @@ impl<'a> From<&'a Decision> for Standing<'a> {
             Decision::Denied(denied) => denied.into(),
         }
     }
+}
+
+/// Returns whether both are the same rule of the same level.
+fn is_same(one: &RuleState, other: &RuleState) -> bool {
+    (&one.group, one.rule) == (&other.group, other.rule)
+}
+
+/// Returns whether it is a violation of this rule of this level.
+fn is_of(violation: &Violation, state: &RuleState) -> bool {
+    (&violation.group, violation.rule) == (&state.group, state.rule)
 }
 
 /// Returns the length of a rule's window in seconds: by the calendar, so that a day has 24 hours also where the clocks

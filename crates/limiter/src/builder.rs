@@ -77,10 +77,12 @@ impl LimiterBuilder {
         self
     }
 
-    /// Turns shadow mode on or off for all keys. Calls are decided and counted as always. A call that a limit or the
-    /// budget would deny is let through, flagged with the denial ([`shadowed`](limiter_core::Decision::shadowed)), and
-    /// charges nothing. Use it to introduce limits. For one key, see
-    /// [`KeyConfig::shadow`](limiter_core::KeyConfig::shadow).
+    /// Turns shadow mode on or off for all keys and groups. Calls are decided and counted as always. A call that any level
+    /// would deny, the key or a group of it, is let through, flagged with the denial
+    /// ([`shadowed`](limiter_core::Decision::shadowed)), and charges no level. Use it to introduce limits.
+    ///
+    /// For one key or group, see [`KeyConfig::shadow`](limiter_core::KeyConfig::shadow): all other levels decide and are charged
+    /// then.
     ///
     /// Unknown, expired and admin keys are denied all the same.
     pub fn shadow(self, shadow: bool) -> Self {

@@ -1,4 +1,4 @@
-//! The keys of a workspace, managed on behalf of one of them.
+//! The keys and groups of a workspace, managed on behalf of one of its keys.
 
 use limiter_core::{
     AccessKey, CreatedKey, DayHistory, Effective, KeyConfig, KeyId, KeyRecord, KeysError, NewKey,
@@ -9,11 +9,39 @@ use crate::answer::Answer;
 use crate::limiter::Limiter;
 use crate::observe::{Call, Operation};
 
-/// The keys of a workspace, managed on behalf of one of them: see [`Limiter::keys`].
+/// The keys and groups of a workspace, managed on behalf of one of its keys: see [`Limiter::keys`].
 ///
 /// An admin key creates, reads, updates and deletes the keys of its workspace, itself included, and reads their usage.
 /// A member key reads its own usage; all else is [`KeysError::Forbidden`]. No answer reveals that a key of another
 /// workspace exists.
+///
+/// A group is managed as a key is: [`NewKey::group`] creates it, and all other methods take its id. It has no access key. Member
+/// keys read no usage of their groups.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use limiter::{Charge, KeyConfig, KeyId, Limiter, Limits, NewKey, Search};
+///
+/// # let limiter = Limiter::in_memory();
+/// # let admin = NewKey::admin(KeyConfig::named("admin")?);
+/// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
+/// let (keys, acme) = (limiter.keys_as(&admin), "acme".parse::<KeyId>()?);
+/// let limits = Limits::builder().requests_per_day(1).build()?;
+/// keys.create(NewKey::group(acme.clone(), KeyConfig::named("Acme")?.with_global(limits))).await?;
+/// let ci = NewKey::member(KeyConfig::named("ci")?).with_id("acme/ci".parse()?);
+/// let ci = keys.create(ci).await?.record.id;
+///
+/// assert!(limiter.check_and_consume(&ci, None, &Charge::request()).await?.is_allowed());
+/// let decision = limiter.check_and_consume(&ci, None, &Charge::request()).await?;
+/// let denied = decision.denied().expect("the group allows one request a day").to_string();
+/// assert!(denied.starts_with("acme/ci: 1 of 1 requests per day are used for group acme"));
+///
+/// let beneath = keys.search(&Search::all().beneath(acme.clone())).await?;
+/// assert_eq!(beneath.keys[0].id, ci);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// Every operation looks the caller up again, so that it stops working as soon as its key is deleted or expired
 /// ([`KeysError::UnknownCaller`], [`KeysError::ExpiredCaller`]).
@@ -31,14 +59,15 @@ impl<'a> Keys<'a> {
         Self { limiter, keys }
     }
 
-    /// Creates a key in the caller's workspace; its limits are in force at once.
+    /// Creates a key or a group in the caller's workspace; its limits are in force at once.
     ///
     /// The answer is the only place that ever shows the access key.
     ///
     /// # Errors
-    /// [`KeysError::IdTaken`], [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`] if another living key has the id,
-    /// name or access key of this one; [`KeysError::Invalid`] for too many assets; an error about the caller; or a store
-    /// error.
+    /// [`KeysError::NoGroup`] if the workspace has no group that its id names; [`KeysError::IdTaken`],
+    /// [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`] if another living key has the id, name or access key of this
+    /// one; [`KeysError::Invalid`] for too many assets, an admin key in a group or an access key of a group; an error about the
+    /// caller; or a store error.
     pub fn create(
         &self,
         key: NewKey,
@@ -87,7 +116,7 @@ impl<'a> Keys<'a> {
             .observed(Call::new(Operation::CreateMany), async move { keys.create_many(new).await })
     }
 
-    /// Reads a key of the workspace.
+    /// Reads a key or a group of the workspace.
     ///
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::Damaged`] if its stored data is corrupt; an error about the caller; or a store
@@ -114,7 +143,7 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// Lists a page of the keys of the workspace, ordered by the bytes of their names. [`Page::damaged`] names keys whose
+    /// Lists a page of the keys and groups of the workspace, ordered by the bytes of their names. [`Page::damaged`] names keys whose
     /// stored data is corrupt.
     ///
     /// ```no_run
@@ -141,7 +170,7 @@ impl<'a> Keys<'a> {
         limiter.observed(Call::new(Operation::Search), async move { keys.search(search).await })
     }
 
-    /// Replaces the configuration of a key that was read at `version`.
+    /// Replaces the configuration of a key or a group that was read at `version`.
     ///
     /// Name, expiry, thresholds, shadow mode and limits for ever take effect at once. All other limits take effect at the
     /// next window of their kind: limits per minute at the next minute, and so on. To change them at once, call
@@ -183,7 +212,7 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// Creates a key, or updates the key of its name, whatever its version. An id and an access key that the new key would
+    /// Creates a key or a group, or updates the one of its name, whatever its version. An id and an access key that the new key would
     /// have had do not matter then.
     ///
     /// ```
@@ -206,7 +235,7 @@ impl<'a> Keys<'a> {
     ///
     /// # Errors
     /// As [`create`](Self::create) and [`update`](Self::update), but [`KeysError::Conflict`] only if other callers change the
-    /// key again and again; [`KeysError::NameTaken`] if the key of this name is of the other kind.
+    /// key again and again; [`KeysError::NameTaken`] if the key of this name is of another kind.
     pub fn upsert(
         &self,
         key: NewKey,
@@ -222,8 +251,9 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// Sets what a key has used to zero, in all windows that end: the answer to a customer who is stuck. What the day had
-    /// counted stays in the [history](Self::history). Reservations of these windows find them closed.
+    /// Sets what a key or a group has used to zero, in all windows that end: the answer to a customer who is stuck. What the
+    /// day had counted stays in the [history](Self::history). Reservations of these windows find them closed. The reset of a
+    /// group changes nothing of the keys beneath it.
     ///
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::Damaged`]; an error about the caller; or a store error.
@@ -235,13 +265,14 @@ impl<'a> Keys<'a> {
         limiter.observed(Call::of(Operation::Reset, id), async move { keys.reset(id).await })
     }
 
-    /// Deletes a key for good: its next call is refused. A key whose stored data is damaged can be deleted too.
+    /// Deletes a key or an empty group for good: the next call of the key is refused. A key whose stored data is damaged can be
+    /// deleted too.
     ///
     /// The engine never draws its id again; a caller who chooses ids must not use it again either.
     ///
     /// # Errors
-    /// [`KeysError::NotFound`]; [`KeysError::LastAdmin`]; [`KeysError::Damaged`] if a later version wrote the key; an error
-    /// about the caller; or a store error.
+    /// [`KeysError::NotFound`]; [`KeysError::LastAdmin`]; [`KeysError::NotEmpty`] for a group with anything beneath it;
+    /// [`KeysError::Damaged`] if a later version wrote the key; an error about the caller; or a store error.
     pub fn delete(
         &self,
         id: &'a KeyId,
@@ -250,7 +281,7 @@ impl<'a> Keys<'a> {
         limiter.observed(Call::of(Operation::Delete, id), async move { keys.delete(id).await })
     }
 
-    /// Reads the usage of a key: any key of the workspace for an admin, its own for a member.
+    /// Reads the usage of a key or a group: any of the workspace for an admin, its own for a member.
     ///
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::Forbidden`] for a member that asks for another key; an error about the caller;
@@ -263,8 +294,8 @@ impl<'a> Keys<'a> {
         limiter.observed(Call::of(Operation::Usage, id), async move { keys.usage(id).await })
     }
 
-    /// Reads what a key has counted on each of the last days, the oldest first and today at the end: any key of the workspace
-    /// for an admin, its own for a member. Days without any charge are left out.
+    /// Reads what a key or a group has counted on each of the last days, the oldest first and today at the end: any of the
+    /// workspace for an admin, its own for a member. Days without any charge are left out.
     ///
     /// A store keeps [`DayHistory::DAYS`] days unless set otherwise: the one in memory by
     /// [`history_days`](limiter_memory::MemoryStoreBuilder::history_days).

@@ -2,8 +2,8 @@
 //!
 //! A service calls [`Limiter::check_and_consume`] for each call. In one atomic step, the limiter decides whether the
 //! call may go on: requests, input and output tokens and credits, in windows from a minute to a month and for ever, over
-//! all calls of the key, per asset (model) and over all other assets, whichever is stricter; an expiry. An allowed call is charged, a denied call is not, and both
-//! decisions are explained.
+//! all calls of the key, per asset (model) and over all other assets, and the same of each group of the key, whichever is
+//! stricter; an expiry. An allowed call is charged, a denied call is not, and both decisions are explained.
 //!
 //! ```
 //! use limiter::{AssetId, Charge, Decision, KeyConfig, Limiter, Limits, NewKey};
@@ -37,10 +37,15 @@
 //!   counts an answer while it streams.
 //! - [`Limiter::usage_events`] streams each final charge, to bill from. The answer to a settlement ([`Settled`]) has it
 //!   too.
-//! - [`Keys`] manages the keys of a workspace, on behalf of one of them: [`Limiter::keys`].
+//! - [`Keys`] manages the keys and groups of a workspace, on behalf of one of its keys: [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`DayHistory`], [`KeyRecord`] come out. Their parts are in
 //!   [`config`], [`decision`] and [`usage`].
 //! - [`store`] has what the author of a store needs.
+//!
+//! # Limits that keys share
+//! The id of a key is a path, such as `acme/search/ci`: what stands before a slash is the id of a group, `acme` and
+//! `acme/search`. A group has what a key has but an access key: limits, a budget, an expiry, usage. A call meets the limits of
+//! each group of its key and of the key itself, and is charged to all of them or to none. See [`NewKey::group`] and [`Keys`].
 //!
 //! # Without a runtime
 //! Each call returns an [`Answer`]: await it, or in memory get it as a value, by [`Answer::now`].
@@ -62,11 +67,14 @@
 //! access key. A limiter by `Limiter::with_key_label` or `Limiter::with_asset_label` shows keys or assets. Without the two
 //! features, neither is compiled in.
 //!
+//! The label `depth` of `limiter_rate_limited_total`, and the field of spans, shows whose rule binds: the number of segments of
+//! the id of its group or key, from 1 to 4.
+//!
 //! Install the recorder before the limiter is built: the handles of an operation are registered at its first call and
 //! kept, so that a decision costs no look-up and no allocation. A call whose future is dropped is not counted.
 //!
 //! A span is called `limiter`, at the level DEBUG. Its fields are `operation`, `outcome`, `rule` (the binding rule of a
-//! denial by limits) and `degraded`. A warning about a failing store is logged at most every 10 seconds, with the
+//! denial by limits), `depth` and `degraded`. A warning about a failing store is logged at most every 10 seconds, with the
 //! number of failures since then. Calls that a circuit breaker refuses log no further warning.
 //!
 #![cfg_attr(not(feature = "redis"), doc = "[`Limiter::redis`]: #features")]

@@ -139,7 +139,7 @@ impl Limiter {
         LimiterBuilder::new(store)
     }
 
-    /// Subscribes to the thresholds that keys reach by calls of this limiter and its clones, each once in its window.
+    /// Subscribes to the thresholds that keys and groups reach by calls of this limiter and its clones, each once in its window.
     /// Of several processes on one store, the one whose call reaches a threshold raises the event.
     ///
     /// A subscriber slows no decision. A slow subscriber misses the oldest events, and gets their number. If the answer
@@ -307,6 +307,9 @@ impl Limiter {
 
     /// Decides whether the key may make this call, and charges it if so, in one atomic step.
     ///
+    /// The call meets the limits of the key and of each [group](KeyId::groups) that it lies beneath, and is charged to all of
+    /// them or to none. A denial names the group whose limit it is.
+    ///
     /// Pass `None` for a call of no asset: it meets the global limits alone, as does a call of an asset
     /// without limits.
     ///
@@ -448,7 +451,9 @@ impl Limiter {
     ) -> Result<Reserved, ReservationError> {
         let call = Call::of(Operation::Reserve, key).for_asset(asset);
         let answer = self.store().reserve(key, asset, estimate, id, ttl);
-        Ok(match self.observer().decision(call, answer).await? {
+        let decision = self.observer().decision(call, answer).await?;
+        let is_charged = decision.is_charged();
+        Ok(match decision {
             Decision::Allowed(allowed) => Reserved::Allowed(Reservation::new(
                 self.clone(),
                 key.clone(),
@@ -456,6 +461,7 @@ impl Limiter {
                 id.clone(),
                 *estimate,
                 allowed,
+                is_charged,
             )),
             Decision::Denied(denied) => Reserved::Denied(denied),
         })
@@ -587,7 +593,7 @@ impl Limiter {
         })
     }
 
-    /// Returns the usage of the key, or `None` if no such key exists: what was counted today, limited or not, and the limits
+    /// Returns the usage of a key or a group, or `None` if there is none of this id: what was counted today, limited or not, and the limits
     /// in force, by scope.
     ///
     /// It checks no rights; [`Keys::usage`] does.
@@ -601,8 +607,8 @@ impl Limiter {
         self.observed(Call::of(Operation::Usage, key), async move { self.store().usage(key).await })
     }
 
-    /// Returns what the key has counted on each of the last days, the oldest first and today at the end, or `None` if no such
-    /// key exists. Days without any charge are left out.
+    /// Returns what a key or a group has counted on each of the last days, the oldest first and today at the end, or `None` if
+    /// there is none of this id. Days without any charge are left out.
     ///
     /// A store keeps [`DayHistory::DAYS`] days unless set otherwise, and at most [`DayHistory::MOST_DAYS`]. Make bills from
     /// [usage events](Self::usage_events): they have the actual cost of a call that was settled late.
@@ -650,13 +656,13 @@ impl Limiter {
         })
     }
 
-    /// Returns the keys of a workspace, managed on behalf of the holder of this access key.
+    /// Returns the keys and groups of a workspace, managed on behalf of the holder of this access key.
     #[must_use]
     pub fn keys<'a>(&'a self, caller: &'a AccessKey) -> Keys<'a> {
         Keys::new(self, limiter_core::Keys::new(self.store(), &self.0.issuer, caller))
     }
 
-    /// Returns the keys of a workspace, managed on behalf of this key: for services that authenticate their callers
+    /// Returns the keys and groups of a workspace, managed on behalf of this key: for services that authenticate their callers
     /// themselves.
     #[must_use]
     pub fn keys_as<'a>(&'a self, caller: &'a KeyId) -> Keys<'a> {

@@ -46,7 +46,8 @@ pub enum Reserved {
 /// A repetition changes nothing more: if an answer was lost, settle again. Another process can go on with the call by
 /// key and [id](Self::id): see [`keep`](Self::keep) and [`Limiter::settle`].
 ///
-/// In shadow mode, a call that would have been denied has charged nothing: its guard changes nothing.
+/// A call that shadow mode alone let through has charged nothing: its guard changes nothing. If a level in shadow mode would
+/// have denied the call and the other levels were charged, the guard corrects those.
 ///
 /// If the guard is dropped unsettled, as in a panic or when its future is cancelled, the estimate stands. A warning
 /// through `tracing` has key, id and estimate, by which the call can still be settled until its ttl has passed. The
@@ -61,6 +62,8 @@ pub struct Reservation {
     price: Option<Price>,
     /// Boxed, so that a guard is cheap to move about.
     allowed: Box<Allowed>,
+    /// Whether any level was charged. If not, there is nothing to correct.
+    charged: bool,
     open: bool,
 }
 
@@ -100,10 +103,12 @@ impl Reservation {
         id: RequestId,
         estimate: Charge,
         allowed: Allowed,
+        charged: bool,
     ) -> Self {
-        // In shadow mode nothing was charged that could stand.
-        let open = allowed.shadowed().is_none();
-        Self { limiter, key, asset, id, estimate, price: None, allowed: Box::new(allowed), open }
+        let allowed = Box::new(allowed);
+        // Without a charge there is none that could stand.
+        let open = charged;
+        Self { limiter, key, asset, id, estimate, price: None, allowed, charged, open }
     }
 
     /// Sets the price that gives the credits of this call when it is settled. A reservation by
@@ -157,7 +162,7 @@ impl Reservation {
     /// # Errors
     /// [`ReservationError::AlreadySettled`], [`ReservationError::Unknown`] after its ttl, or a store error.
     pub async fn amend(&mut self, to: &Totals) -> Result<Decision, ReservationError> {
-        if self.is_shadowed() {
+        if !self.charged {
             self.estimate = to.applied_to(&self.estimate)?;
             return Ok(Decision::Allowed(Allowed::clone(&self.allowed)));
         }
@@ -174,14 +179,14 @@ impl Reservation {
     /// overrun is always counted. Returns the final charge, to bill from. The number of requests can be corrected too, such
     /// as that of a batch.
     ///
-    /// After a store error it can be repeated. In shadow mode nothing was charged, and the answer is
-    /// [`SettledAs::Uncharged`](limiter_core::SettledAs::Uncharged).
+    /// After a store error it can be repeated. If shadow mode alone let the call through, nothing was charged, and the answer
+    /// is [`SettledAs::Uncharged`](limiter_core::SettledAs::Uncharged).
     ///
     /// # Errors
     /// [`ReservationError::AlreadySettled`] with another charge, [`ReservationError::Unknown`] after its ttl, or a
     /// store error.
     pub async fn settle(&mut self, actual: &Totals) -> Result<Settled, ReservationError> {
-        if self.is_shadowed() {
+        if !self.charged {
             return self.ended(Ok(Settled::uncharged(None)));
         }
         let settled = self.limiter.settle(&self.key, &self.id, actual).await;
@@ -212,7 +217,7 @@ impl Reservation {
     /// # Errors
     /// [`ReservationError::AlreadySettled`], [`ReservationError::Unknown`] after its ttl, or a store error.
     pub async fn cancel(&mut self) -> Result<Settled, ReservationError> {
-        if self.is_shadowed() {
+        if !self.charged {
             return self.ended(Ok(Settled::uncharged(None)));
         }
         let cancelled = self.limiter.cancel(&self.key, &self.id).await;
@@ -229,11 +234,6 @@ impl Reservation {
     #[cfg(feature = "stream")]
     pub(crate) fn stream_warnings(&self) -> &Throttle {
         self.limiter.stream_warnings()
-    }
-
-    /// Returns whether shadow mode let the call through: nothing was charged, and there is nothing to correct.
-    fn is_shadowed(&self) -> bool {
-        self.allowed.shadowed().is_some()
     }
 
     /// Notes how an end was answered. The guard stays open only if the store gave no answer or the totals are invalid.

@@ -174,7 +174,7 @@ async fn assets_that_are_not_listed_share_limits_or_are_denied() {
         assert!(team.call(&key, Some(&listed)).await && team.call(&key, None).await);
         let denied = team.limiter.check_and_consume(&key, &one, &Charge::request()).await.unwrap();
         let reason = denied.denied().map(|denied| denied.reason().clone());
-        assert_eq!(reason, Some(DenialReason::AssetDenied));
+        assert_eq!(reason, Some(DenialReason::AssetDenied { group: None }));
     }
 }
 

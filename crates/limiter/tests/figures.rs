@@ -91,11 +91,54 @@ async fn each_outcome_of_a_decision_is_counted_by_its_reason() {
     metrics.assert_counted(
         "limiter_rate_limited_total",
         &[
-            r#"{scope="asset",window="day",unit="requests"} 1"#,
-            r#"{scope="global",window="ever",unit="credits"} 1"#,
-            r#"{scope="other",window="month",unit="output_tokens"} 1"#,
+            r#"{scope="asset",window="day",unit="requests",depth="1"} 1"#,
+            r#"{scope="global",window="ever",unit="credits",depth="1"} 1"#,
+            r#"{scope="other",window="month",unit="output_tokens",depth="1"} 1"#,
         ],
     );
+}
+
+/// The key is `acme/search/ci`: the limit of an outer level binds until it is raised.
+#[tokio::test]
+async fn a_denial_is_counted_by_the_depth_of_the_level_that_binds_and_never_by_its_name() {
+    let metrics = Metrics::record();
+    let Team { limiter, admin, .. } = Team::new(ci()).await;
+    let keys = limiter.keys_as(&admin);
+    let limited = |name: &str, requests| {
+        let limits = Limits::builder().requests_per_day(requests).build().unwrap();
+        KeyConfig::named(name).unwrap().with_global(limits)
+    };
+    for (id, requests) in [("acme", 0), ("acme/search", 0)] {
+        let id: KeyId = id.parse().unwrap();
+        keys.create(NewKey::group(id.clone(), limited(id.as_str(), requests))).await.unwrap();
+    }
+    let member = NewKey::member(limited("own", 0)).with_id("acme/search/ci".parse().unwrap());
+    let member = keys.create(member).await.unwrap().record.id;
+    let deny = async |key: &KeyId| {
+        let denied = limiter.check_and_consume(key, None, &Charge::request()).await.unwrap();
+        assert!(!denied.is_allowed(), "{denied:?}");
+    };
+    deny(&member).await;
+    for id in ["acme", "acme/search"] {
+        let id = id.parse().unwrap();
+        let record = keys.get(&id).await.unwrap();
+        keys.update_now(&id, record.version, &limited(id.as_str(), 9)).await.unwrap();
+        deny(&member).await;
+    }
+    let alone = NewKey::member(limited("alone", 0));
+    deny(&keys.create(alone).await.unwrap().record.id).await;
+    metrics.assert_counted(
+        "limiter_rate_limited_total",
+        &[
+            r#"{scope="global",window="day",unit="requests",depth="1"} 2"#,
+            r#"{scope="global",window="day",unit="requests",depth="2"} 1"#,
+            r#"{scope="global",window="day",unit="requests",depth="3"} 1"#,
+        ],
+    );
+    let text = metrics.text();
+    for hidden in ["acme", "search"] {
+        assert!(!text.contains(hidden), "{hidden} is in\n{text}");
+    }
 }
 
 #[tokio::test]
@@ -134,7 +177,7 @@ async fn reservations_are_counted_from_their_making_to_their_end() {
     );
     metrics.assert_counted(
         "limiter_rate_limited_total",
-        &[r#"{scope="global",window="minute",unit="tokens"} 1"#],
+        &[r#"{scope="global",window="minute",unit="tokens",depth="1"} 1"#],
     );
     metrics.assert_counted(
         "limiter_settlements_total",
@@ -282,7 +325,7 @@ async fn metrics_show_keys_and_assets_only_if_asked_and_access_keys_never() {
     metrics.assert_counted(
         "limiter_rate_limited_total",
         &[&format!(
-            r#"{{key="{member}",asset="gpt-5",scope="asset",window="minute",unit="requests"}} 2"#
+            r#"{{key="{member}",asset="gpt-5",scope="asset",window="minute",unit="requests",depth="1"}} 2"#
         )],
     );
     metrics
@@ -388,7 +431,7 @@ async fn what_shadow_mode_lets_through_is_counted_as_such_with_the_rule_that_wou
     );
     metrics.assert_counted(
         "limiter_rate_limited_total",
-        &[r#"{scope="global",window="day",unit="requests"} 3"#],
+        &[r#"{scope="global",window="day",unit="requests",depth="1"} 3"#],
     );
 }
 

@@ -5,6 +5,7 @@ mod answers;
 mod changes;
 mod custom_store;
 mod figures;
+mod groups;
 mod guarded;
 mod handles;
 mod parts;

@@ -35,7 +35,7 @@ async fn each_call_has_a_span_with_its_outcome_and_with_its_key_only_if_asked() 
         [
             "operation=authenticate outcome=done",
             "operation=check_and_consume outcome=allowed",
-            "operation=check_and_consume outcome=rate_limited rule=asset/day/requests",
+            "operation=check_and_consume outcome=rate_limited rule=asset/day/requests depth=1",
             "operation=reserve outcome=allowed",
             "operation=settle outcome=done",
         ]
@@ -54,12 +54,34 @@ async fn each_call_has_a_span_with_its_outcome_and_with_its_key_only_if_asked() 
         [
             format!("operation=handle key={member} outcome=done"),
             format!(
-                "operation=check_and_consume key={member} asset=gpt-5 outcome=rate_limited rule=asset/day/requests"
+                "operation=check_and_consume key={member} asset=gpt-5 outcome=rate_limited rule=asset/day/requests depth=1"
             ),
             "operation=authenticate outcome=done".to_owned(),
         ]
     );
     assert!(!log.text().contains(access_key.expose()), "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_span_shows_the_depth_of_the_level_that_binds() {
+    let limiter = Limiter::in_memory();
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+    let limits = Limits::builder().requests_per_day(0).build().unwrap();
+    let limits_of = [("acme", Limits::NONE), ("acme/search", limits)];
+    for (id, limits) in limits_of {
+        let config = KeyConfig::named(id).unwrap().with_global(limits);
+        let group = NewKey::group(id.parse().unwrap(), config);
+        limiter.keys_as(&admin).create(group).await.unwrap();
+    }
+    let member = NewKey::member(KeyConfig::named("ci").unwrap());
+    let member = member.beneath("acme/search".parse().unwrap());
+    let member = limiter.keys_as(&admin).create(member).await.unwrap().record.id;
+
+    let log = Log::listen(Level::TRACE);
+    let _denied = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
+    let span = "operation=check_and_consume outcome=rate_limited rule=global/day/requests depth=2";
+    assert_eq!(spans(&log), [span]);
 }
 
 /// A warning for each call would bury all others.

@@ -1,7 +1,5 @@
 //! Random histories.
 
-use std::iter;
-
 use proptest::bool::weighted;
 use proptest::collection::{SizeRange, btree_map, vec};
 use proptest::option;
@@ -14,6 +12,7 @@ use crate::replay::{
 };
 
 use super::clock::{ClockStep, DAY_MS, MINUTE_MS, clock_steps, starts};
+use super::labels::Labels;
 use super::reserving;
 
 /// Histories of this many steps in a world of three keys and three assets, one of them called `global`. Most limits and
@@ -22,7 +21,8 @@ use super::reserving;
 ///
 /// They shrink to fewer steps, simpler steps, smaller numbers and a clock that stands.
 pub fn histories(steps: impl Into<SizeRange>) -> impl Strategy<Value = Vec<Operation>> {
-    histories_of(actions(), steps)
+    let labels = Labels::flat();
+    histories_of(actions(&labels), &labels, steps.into())
 }
 
 /// The same with reservations and with checks that carry a request id. The ids are few, so that some are repeated, used
@@ -30,17 +30,35 @@ pub fn histories(steps: impl Into<SizeRange>) -> impl Strategy<Value = Vec<Opera
 pub fn histories_with_reservations(
     steps: impl Into<SizeRange>,
 ) -> impl Strategy<Value = Vec<Operation>> {
-    let actions = prop_oneof![2 => actions(), 3 => reserving::actions()];
-    histories_of(actions.boxed(), steps)
+    let labels = Labels::flat();
+    let actions = prop_oneof![2 => actions(&labels), 3 => reserving::actions(&labels)];
+    histories_of(actions.boxed(), &labels, steps.into())
+}
+
+/// The same where keys belong to groups, at most four levels deep. Groups have limits of their own, and are in shadow mode or
+/// expired as keys are; some are created late, deleted too early, or called like keys.
+pub fn histories_with_groups(steps: impl Into<SizeRange>) -> impl Strategy<Value = Vec<Operation>> {
+    let labels = Labels::grouped();
+    let actions = prop_oneof![1 => actions(&labels), 1 => reserving::actions(&labels)];
+    histories_of(actions.boxed(), &labels, steps.into())
 }
 
 fn histories_of(
     actions: BoxedStrategy<Action>,
-    steps: impl Into<SizeRange>,
-) -> impl Strategy<Value = Vec<Operation>> {
-    let first = (first_key("k1"), option::weighted(0.3, first_key("k2")));
-    (starts(), first, vec(moves(actions), steps)).prop_map(|(start, (first, second), then)| {
-        operations(start, iter::once(first).chain(second).chain(then))
+    labels: &Labels,
+    steps: SizeRange,
+) -> impl Strategy<Value = Vec<Operation>> + use<> {
+    let first = |(label, share): &(&'static str, f64)| {
+        let first = first(label, labels);
+        if *share < 1.0 {
+            option::weighted(*share, first).boxed()
+        } else {
+            first.prop_map(Some).boxed()
+        }
+    };
+    let firsts: Vec<_> = labels.firsts.iter().map(first).collect();
+    (starts(), firsts, vec(moves(actions), steps)).prop_map(|(start, firsts, then)| {
+        operations(start, firsts.into_iter().flatten().chain(then))
     })
 }
 
@@ -83,35 +101,36 @@ fn moves(actions: BoxedStrategy<Action>) -> impl Strategy<Value = Move> {
     })
 }
 
-/// Without a member key to begin with, much of a history is about none.
-fn first_key(key: &'static str) -> impl Strategy<Value = Move> {
-    create().prop_map(move |create| Move {
+fn first(label: &'static str, labels: &Labels) -> impl Strategy<Value = Move> + use<> {
+    let kind = if Labels::is_group(label) { KeyKind::Group } else { KeyKind::Member };
+    create(labels).prop_map(move |create| Move {
         step: ClockStep::Forward(0),
-        action: Action::Create(Create { key: key.to_owned(), kind: KeyKind::Member, ..create }),
+        action: Action::Create(Create { key: label.to_owned(), kind, ..create }),
         expiry: Change::Keep,
     })
 }
 
-fn actions() -> BoxedStrategy<Action> {
+fn actions(labels: &Labels) -> BoxedStrategy<Action> {
+    let managed = || labels.managed.clone();
     prop_oneof![
-        28 => calls().prop_map(Action::Check),
-        4 => calls().prop_map(Action::Peek),
-        4 => keys().prop_map(|key| Action::Usage { key }),
-        10 => update().prop_map(Action::Update),
-        3 => create().prop_map(Action::Create),
-        2 => (keys(), 0_u64..=40).prop_map(|(key, days)| Action::History { key, days }),
-        2 => keys().prop_map(|key| Action::Reset { key }),
+        28 => calls(labels).prop_map(Action::Check),
+        4 => calls(labels).prop_map(Action::Peek),
+        4 => managed().prop_map(|key| Action::Usage { key }),
+        10 => update(labels).prop_map(Action::Update),
+        3 => create(labels).prop_map(Action::Create),
+        2 => (managed(), 0_u64..=40).prop_map(|(key, days)| Action::History { key, days }),
+        2 => managed().prop_map(|key| Action::Reset { key }),
         2 => Just(Action::Events {}),
-        1 => deleted().prop_map(|key| Action::Delete { key }),
+        1 => labels.deleted.clone().prop_map(|key| Action::Delete { key }),
     ]
     .boxed()
 }
 
-pub(super) fn calls() -> BoxedStrategy<Call> {
+pub(super) fn calls(labels: &Labels) -> BoxedStrategy<Call> {
     let requests = prop_oneof![24 => Just(1), 6 => Just(0), 4 => 2_u64..=3, 1 => extremes()];
     let tokens = || prop_oneof![12 => 0_u64..=2, 4 => 3_u64..=6, 1 => extremes()];
     let credits = prop_oneof![12 => Just(0), 6 => 1_u64..=3, 1 => extremes()];
-    (keys(), called(), requests, tokens(), tokens(), credits)
+    (labels.called.clone(), called(), requests, tokens(), tokens(), credits)
         .prop_map(|(key, asset, requests, input, output, credits)| Call {
             key,
             asset,
@@ -124,16 +143,26 @@ pub(super) fn calls() -> BoxedStrategy<Call> {
         .boxed()
 }
 
-fn create() -> BoxedStrategy<Create> {
+fn create(labels: &Labels) -> BoxedStrategy<Create> {
     let kind = prop_oneof![30 => Just(KeyKind::Member), 1 => Just(KeyKind::Admin)];
-    let scopes = (without_budget(), assets(), option::weighted(0.4, other()));
+    let scopes = (
+        some(labels.limited, without_budget()),
+        some(labels.limited, assets()),
+        some(labels.limited, option::weighted(0.4, other())),
+    );
     let budget = option::weighted(0.2, budgets());
     let zone = prop_oneof![2 => Just(TimeZone::UTC), 1 => zones()];
-    let rest = (zone, option::weighted(0.2, thresholds()), weighted(0.05));
-    (keys(), kind, scopes, budget, rest)
+    let rest = (zone, option::weighted(0.2, thresholds()), weighted(labels.shadow));
+    (labels.managed.clone(), kind, scopes, budget, rest)
         .prop_map(|(key, kind, (global, assets, other), budget, rest)| {
             let (time_zone, thresholds, shadow) = rest;
             let expires_at = None;
+            // Rarely, a key has the label of a group.
+            let kind = match kind {
+                KeyKind::Member if Labels::is_group(&key) => KeyKind::Group,
+                KeyKind::Admin if Labels::is_group(&key) => KeyKind::Member,
+                kind => kind,
+            };
             Create {
                 key,
                 kind,
@@ -150,7 +179,19 @@ fn create() -> BoxedStrategy<Create> {
         .boxed()
 }
 
-fn update() -> BoxedStrategy<Update> {
+/// Nothing, but for this share.
+fn some<T: Clone + Default + std::fmt::Debug + 'static>(
+    share: f64,
+    values: impl Strategy<Value = T> + 'static,
+) -> BoxedStrategy<T> {
+    if share < 1.0 {
+        option::weighted(share, values).prop_map(Option::unwrap_or_default).boxed()
+    } else {
+        values.boxed()
+    }
+}
+
+fn update(labels: &Labels) -> BoxedStrategy<Update> {
     let global = || changes(without_budget());
     // Most updates change one thing: a history of them is easier to understand than one that changes all.
     let update = prop_oneof![
@@ -170,7 +211,7 @@ fn update() -> BoxedStrategy<Update> {
     ];
     let effective = prop_oneof![2 => Just(Effective::Next), 1 => Just(Effective::Now)];
     let version = prop_oneof![16 => Just(None), 1 => (1_u64..=4).prop_map(Some)];
-    (keys(), effective, version, update)
+    (labels.managed.clone(), effective, version, update)
         .prop_map(|(key, effective, version, update)| Update { key, effective, version, ..update })
         .boxed()
 }
@@ -254,16 +295,6 @@ fn called() -> impl Strategy<Value = Option<String>> {
         9 => select(ASSETS).prop_map(|asset| Some(asset.to_owned())),
         1 => Just(Some("made-up".to_owned())),
     ]
-}
-
-/// Mostly the first: a history is about something when its operations meet.
-pub(super) fn keys() -> impl Strategy<Value = String> {
-    prop_oneof![14 => Just("k1"), 3 => Just("k2"), 1 => Just("k3")].prop_map(str::to_owned)
-}
-
-/// Rarely the first, for the same reason.
-fn deleted() -> impl Strategy<Value = String> {
-    prop_oneof![2 => Just("k2"), 2 => Just("k1"), 1 => Just("k3")].prop_map(str::to_owned)
 }
 
 /// Numbers for limits: most are reached by a few calls.

@@ -1,11 +1,10 @@
-//! One key: its scopes, the decision, and the changes of its configuration.
+//! One key or group: its scopes, and the changes of its configuration.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::replay::{
-    Answer, Call, Create, Credits, Crossed, Denial, Effective, Exceeded, KeyKind, Limits, Other,
-    Problem, Remaining, Rule, ScopeName, TimeZone, Unit, Update, Usage, Window,
+    Answer, Call, Create, Credits, Crossed, Effective, KeyKind, Limits, Other, Problem, ScopeName,
+    TimeZone, Unit, Update, Usage, Window,
 };
 
 use super::fired::THRESHOLDS;
@@ -15,10 +14,10 @@ use super::reservation::Reservation;
 use super::scope::{Changing, RuleState, Scope};
 use super::window::Admitted;
 
-/// A living key: the counted scopes, and those whose last counts were not dropped yet.
+/// A living key or group, which is one level of a call: the counted scopes, and those whose last counts were not dropped yet.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
-    kind: KeyKind,
+    pub(super) kind: KeyKind,
     pub(super) scopes: BTreeMap<ScopeName, Scope>,
     /// The assets that the configuration lists.
     listed: BTreeSet<String>,
@@ -27,7 +26,7 @@ pub(super) struct Key {
     pub(super) zone: TimeZone,
     /// Its own thresholds, if any.
     thresholds: Option<Vec<u8>>,
-    shadow: bool,
+    pub(super) shadow: bool,
     version: u64,
     pub(super) closed: Vec<Closed>,
     /// The latest instant that the clock has shown.
@@ -38,8 +37,8 @@ pub(super) struct Key {
     pub(super) checks: Remembered<()>,
 }
 
-/// The windows that admitted a call, by scope.
-pub(super) type Admission = BTreeMap<ScopeName, Vec<Admitted>>;
+/// The windows of one level that admitted a call, by scope. A level that was spared has none.
+pub(super) type AdmittedBy = BTreeMap<ScopeName, Vec<Admitted>>;
 
 /// The limits of every scope, as an admin sets them.
 struct Config {
@@ -218,38 +217,6 @@ impl Key {
         Answer::Ok
     }
 
-    /// `check_and_consume`: "either all allow and all are charged, or nothing changes".
-    pub(super) fn check(&mut self, call: &Call, now: i64) -> (Answer, Admission) {
-        match self.denial(call, now) {
-            None => {
-                let (crossed, admission) = self.charge(call, now);
-                let remaining = self.remaining(call, now);
-                (Answer::Allowed { replayed: false, remaining, crossed }, admission)
-            }
-            Some(denial) => {
-                self.rebase(call, now);
-                (self.refusal(denial), Admission::new())
-            }
-        }
-    }
-
-    /// "A check that consumes nothing (`peek`) answers the same decision and changes nothing."
-    pub(super) fn peek(&self, call: &Call, now: i64) -> Answer {
-        self.clone().check(call, now).0
-    }
-
-    /// "A level in shadow never denies. … Unknown, expired and admin keys are denied all the same."
-    pub(super) fn refusal(&self, denial: Denial) -> Answer {
-        let is_lifted = denial.exceeded().is_some() || denial == Denial::AssetDenied;
-        if self.shadow && is_lifted { Answer::Shadowed(denial) } else { Answer::Denied(denial) }
-    }
-
-    /// "Answers `Allowed`, flagged `replayed`, with the state of now": nothing is written.
-    pub(super) fn replayed(&self, call: &Call, now: i64) -> Answer {
-        let remaining = self.remaining(call, now);
-        Answer::Allowed { replayed: true, remaining, crossed: Vec::new() }
-    }
-
     /// "Reading usage never changes it, and shows a window that has passed as empty."
     pub(super) fn usage(&self, now: i64) -> Usage {
         let scopes = self.scopes.keys().filter_map(|name| self.scope(name, now));
@@ -261,72 +228,28 @@ impl Key {
         }
     }
 
-    /// Returns the reason for a denial: "the first that holds".
-    pub(super) fn denial(&self, call: &Call, now: i64) -> Option<Denial> {
-        self.denial_but_for_rules(call, now).or_else(|| {
-            self.denial_by_rules(self.violated(call, now), || {
-                // "The windows as they stand" are those after the denial, also for a peek: it answers the same decision.
-                let mut key = self.clone();
-                key.rebase(call, now);
-                key.retry_at(call, now, |key, end| key.violated(call, end))
-            })
-        })
+    /// "A level is expired from its `expires_at` on".
+    pub(super) fn has_expired(&self, now: i64) -> bool {
+        self.expires_at.is_some_and(|expires_at| now >= expires_at)
     }
 
-    pub(super) fn denial_but_for_rules(&self, call: &Call, now: i64) -> Option<Denial> {
-        // "A level is expired from its `expires_at` on".
-        if self.expires_at.is_some_and(|expires_at| now >= expires_at) {
-            return Some(Denial::ExpiredKey);
-        }
-        if self.kind == KeyKind::Admin {
-            return Some(Denial::AdminKey);
-        }
-        // "`Other` may instead be `Denied`: then only listed assets may be called."
+    /// "`Other` may instead be `Denied`: then only listed assets may be called."
+    pub(super) fn denies_asset(&self, call: &Call) -> bool {
         let is_other = call.asset.as_ref().is_some_and(|asset| !self.listed.contains(asset));
-        (self.denies_other && is_other).then_some(Denial::AssetDenied)
+        self.denies_other && is_other
     }
 
-    /// "`BudgetExhausted` (a violated rule counts credits for `Ever`), `RateLimited`".
-    pub(super) fn denial_by_rules(
-        &self,
-        violated: Vec<RuleState>,
-        retry_at: impl FnOnce() -> Option<i64>,
-    ) -> Option<Denial> {
-        let exceeded = Exceeded {
-            binding: binding(&violated)?,
-            violated: violated.iter().map(|state| state.rule).collect(),
-            retry_at: retry_at().and_then(|at| at.try_into().ok()),
-        };
-        let counts_budget =
-            violated.iter().any(|state| (state.rule.window, state.rule.unit) == BUDGET);
-        Some(if counts_budget {
-            Denial::BudgetExhausted(exceeded)
-        } else {
-            Denial::RateLimited(exceeded)
-        })
-    }
-
-    fn violated(&self, call: &Call, now: i64) -> Vec<RuleState> {
+    /// Returns the rules that do not admit the call, in canonical order.
+    pub(super) fn violated(&self, call: &Call, now: i64) -> Vec<RuleState> {
         self.rules(call, now).into_iter().filter(|state| !state.admits(call)).collect()
     }
 
-    /// "The first instant at which this same charge would be admitted if nothing else were consumed. Only ends of the
-    /// windows as they stand can be that, each tried in full (by then a pending limit may be in force, or the key may have
-    /// expired). If none admits it, `retry_at` is none".
-    pub(super) fn retry_at(
-        &self,
-        call: &Call,
-        now: i64,
-        violated: impl Fn(&Self, i64) -> Vec<RuleState>,
-    ) -> Option<i64> {
-        let met = self.met(call, now);
-        let ends: BTreeSet<i64> = met.iter().flat_map(|(_, scope)| scope.ends()).collect();
-        ends.into_iter().find(|&end| {
-            self.denial_but_for_rules(call, end).is_none() && violated(self, end).is_empty()
-        })
+    /// Returns the ends of the windows that the call meets.
+    pub(super) fn ends(&self, call: &Call, now: i64) -> Vec<i64> {
+        self.met(call, now).iter().flat_map(|(_, scope)| scope.ends()).collect()
     }
 
-    /// Returns the rules that the call meets, in canonical order.
+    /// Returns the rules of this level that the call meets, in canonical order.
     pub(super) fn rules(&self, call: &Call, now: i64) -> Vec<RuleState> {
         self.met(call, now).iter().flat_map(|(_, scope)| scope.rules()).collect()
     }
@@ -353,7 +276,7 @@ impl Key {
     ///
     /// "A call of no asset meets global scopes only." "An asset that is not listed meets `Other`, if that has limits". "As
     /// long as a first limit of it is pending, its calls meet `Other` too."
-    pub(super) fn met(&self, call: &Call, now: i64) -> Vec<(ScopeName, Scope)> {
+    fn met(&self, call: &Call, now: i64) -> Vec<(ScopeName, Scope)> {
         let counted = |name: ScopeName| Some((name.clone(), self.scope(&name, now)?));
         let global = counted(ScopeName::Global);
         let Some(asset) = &call.asset else { return global.into_iter().collect() };
@@ -364,35 +287,38 @@ impl Key {
         global.into_iter().chain(asset).chain(other).collect()
     }
 
-    pub(super) fn remaining(&self, call: &Call, now: i64) -> Remaining {
-        let rules = self.rules(call, now);
-        Remaining(rules.iter().map(|state| (state.rule, state.remaining())).collect())
-    }
-
-    /// Charges a call. Returns the thresholds that fire, and the windows that admitted it.
-    fn charge(&mut self, call: &Call, now: i64) -> (Vec<Crossed>, Admission) {
-        let (thresholds, mut admission) = (self.thresholds(), Admission::new());
+    /// Charges a call, or only moves the windows if this level is spared. Returns the thresholds that fire, and the windows
+    /// that admitted it.
+    pub(super) fn charge(
+        &mut self,
+        call: &Call,
+        is_spared: bool,
+        now: i64,
+    ) -> (Vec<Crossed>, AdmittedBy) {
+        let (thresholds, mut admitted_by) = (self.thresholds(), AdmittedBy::new());
         let mut crossed = Vec::new();
         for (name, mut scope) in self.met(call, now) {
-            admission.insert(name.clone(), scope.admit(call));
-            crossed.extend(scope.fire(&thresholds));
+            if !is_spared {
+                admitted_by.insert(name.clone(), scope.admit(call));
+                crossed.extend(scope.fire(&thresholds));
+            }
             self.put(name, scope, now);
         }
         self.drop_over(call, now);
-        (crossed, admission)
+        (crossed, admitted_by)
     }
 
     /// Returns the scopes that a correction of a call concerns: those that the call meets now, and `Other` if that
     /// admitted it. "A scope that is no longer counted is skipped."
-    pub(super) fn corrected(
+    fn corrected(
         &self,
         call: &Call,
-        admission: &Admission,
+        admitted_by: &AdmittedBy,
         now: i64,
     ) -> Vec<(ScopeName, Scope)> {
         let mut scopes = self.met(call, now);
         let is_met = |name: &ScopeName| scopes.iter().any(|(met, _)| met == name);
-        if admission.contains_key(&ScopeName::Other) && !is_met(&ScopeName::Other) {
+        if admitted_by.contains_key(&ScopeName::Other) && !is_met(&ScopeName::Other) {
             scopes.extend(Some(ScopeName::Other).zip(self.scope(&ScopeName::Other, now)));
         }
         scopes
@@ -401,20 +327,34 @@ impl Key {
     /// Corrects a call from what was charged to `actual`. Returns the thresholds that fire.
     pub(super) fn correct(
         &mut self,
-        admission: &Admission,
+        admitted_by: &AdmittedBy,
         charged: &Call,
         actual: &Call,
         now: i64,
     ) -> Vec<Crossed> {
         let (thresholds, mut crossed) = (self.thresholds(), Vec::new());
-        for (name, mut scope) in self.corrected(charged, admission, now) {
-            let admitting = admission.get(&name).map_or(&[][..], Vec::as_slice);
+        for (name, mut scope) in self.corrected(charged, admitted_by, now) {
+            let admitting = admitted_by.get(&name).map_or(&[][..], Vec::as_slice);
             scope.correct(admitting, charged, actual);
             crossed.extend(scope.fire(&thresholds));
             self.put(name, scope, now);
         }
         self.drop_over(charged, now);
         crossed
+    }
+
+    /// Returns whether what an amendment adds fits: the counts after it must.
+    pub(super) fn fits(
+        &self,
+        admitted_by: &AdmittedBy,
+        charged: &Call,
+        amended: &Call,
+        now: i64,
+    ) -> bool {
+        self.met(amended, now).into_iter().all(|(name, scope)| {
+            let admitting = admitted_by.get(&name).map_or(&[][..], Vec::as_slice);
+            scope.violated_by_correction(admitting, charged, amended).is_empty()
+        })
     }
 
     /// "A denial, whatever its reason, charges nothing but does store this [the rebase] for the scopes it meets, or a full
@@ -502,15 +442,6 @@ impl Key {
     }
 }
 
-/// "The binding rule is the violated one that resets last; ties go to the smaller limit, then to the first in canonical
-/// order." One that never resets resets last.
-fn binding(violated: &[RuleState]) -> Option<Rule> {
-    let first = violated.iter().min_by_key(|state| {
-        (state.resets_at.is_some(), Reverse(state.resets_at), state.limit, state.rule)
-    });
-    first.map(|state| state.rule)
-}
-
 fn without_budget(mut global: Limits) -> Limits {
     global.0.remove(&BUDGET);
     global
@@ -533,4 +464,4 @@ pub(super) fn instant(unix_ms: u64) -> i64 {
 }
 
 /// The window and the unit of the budget.
-const BUDGET: (Window, Unit) = (Window::Ever, Unit::Credits);
+pub(super) const BUDGET: (Window, Unit) = (Window::Ever, Unit::Credits);

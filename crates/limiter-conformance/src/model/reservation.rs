@@ -3,8 +3,8 @@
 use crate::replay::{Answer, Call, Cost, Crossed, LARGEST, Problem, Reserve, Totals};
 
 use super::Bounds;
-use super::key::{Admission, Key, instant};
-use super::scope::RuleState;
+use super::key::{Key, instant};
+use super::path::{Admission, Path};
 use super::window::figures;
 
 /// An admitted call that can be corrected.
@@ -49,7 +49,10 @@ impl Key {
     fn reservation(&mut self, id: &str) -> Option<&mut Reservation> {
         self.open.get(id).or_else(|| self.ended.get(id))
     }
+}
 
+/// "An id … belongs to its key", not to a group.
+impl Path {
     /// "At a bound the answer is the error `TooMany` …; nothing is charged". A call over its limits is denied even then.
     fn check_if_room(
         &mut self,
@@ -58,7 +61,7 @@ impl Key {
         now: i64,
     ) -> (Answer, Admission) {
         match full_until {
-            Some(retry_at) if is_allowed(&self.peek(call, now)) => {
+            Some(retry_at) if is_charged(&self.peek(call, now)) => {
                 (Answer::TooMany { retry_at }, Admission::new())
             }
             _ => self.check(call, now),
@@ -75,13 +78,14 @@ impl Key {
         now: i64,
     ) -> Answer {
         // "The id alone decides": the state shown is that of the repeated call.
-        if self.checks.get(id).is_some() {
+        if self.own().checks.get(id).is_some() {
             return self.replayed(call, now);
         }
-        let (answer, _) = self.check_if_room(call, self.checks.full_until(bounds.checks), now);
-        // "Only admitted calls are remembered."
-        if is_allowed(&answer) {
-            self.checks.insert(id, now + DEDUPE_MS, ());
+        let full_until = self.own().checks.full_until(bounds.checks);
+        let (answer, _) = self.check_if_room(call, full_until, now);
+        // "Only admitted calls are remembered." One that no level has charged is none.
+        if is_charged(&answer) {
+            self.own().checks.insert(id, now + DEDUPE_MS, ());
         }
         answer
     }
@@ -89,7 +93,7 @@ impl Key {
     /// "`check_and_consume` of the estimate that can be corrected".
     pub(super) fn reserve(&mut self, reserve: &Reserve, bounds: &Bounds, now: i64) -> Answer {
         let Reserve { estimate, id, ttl_ms } = reserve;
-        if let Some(known) = self.reservation(id) {
+        if let Some(known) = self.own().reservation(id) {
             // "`reserve` again with a known id answers `Allowed`, flagged `replayed`, with the state of now, also when it is
             // settled or the key has expired; with another asset or other figures (the ttl apart) it is an error."
             return if known.reserved == *estimate {
@@ -99,9 +103,10 @@ impl Key {
             };
         }
         // It needs room among the open reservations, and for its end room among the ended ones.
-        let full_until = self.open.full_until(bounds.open).max(self.ended.full_until(bounds.ended));
+        let own = self.own();
+        let full_until = own.open.full_until(bounds.open).max(own.ended.full_until(bounds.ended));
         let (answer, admission) = self.check_if_room(estimate, full_until, now);
-        if is_allowed(&answer) {
+        if is_charged(&answer) {
             let reservation = Reservation {
                 reserved: estimate.clone(),
                 estimate: estimate.clone(),
@@ -110,7 +115,7 @@ impl Key {
             };
             // "Never settled …: the reservation is forgotten after its ttl, which runs from `reserve` and is not
             // prolonged."
-            self.open.insert(id, now + instant(*ttl_ms), reservation);
+            self.own().open.insert(id, now + instant(*ttl_ms), reservation);
         }
         answer
     }
@@ -118,10 +123,9 @@ impl Key {
     /// "The new whole estimate of an open reservation. What it adds is checked and charged like a top-up, all or nothing, in
     /// the windows open now; what it takes away is handed back at once, as settle does."
     pub(super) fn amend(&mut self, to: &Totals, now: i64) -> Answer {
-        let Some(reservation) = self.reservation(&to.id) else {
+        let Some(reservation) = self.own().reservation(&to.id).cloned() else {
             return Answer::Error(Problem::UnknownReservation);
         };
-        let reservation = reservation.clone();
         let old = &reservation.estimate;
         let Some(new) = filled_in(to, old) else { return Answer::Error(Problem::Invalid) };
         if reservation.end.is_some() {
@@ -137,37 +141,23 @@ impl Key {
         let adds = figures(&added) != [0; 4];
         // "An amendment that adds is denied there" (on an expired key). It fits if the counts after it do; if not, what it
         // adds is denied as a top-up is.
-        let denial = self.denial_but_for_rules(&new, now).filter(|_| adds).or_else(|| {
-            let fits = self.violated_by_amendment(&reservation, &new, now).is_empty();
-            self.denial(&added, now).filter(|_| !fits)
-        });
-        if let Some(denial) = denial {
+        let calls = [old, &new, &added];
+        let refused =
+            adds.then(|| self.refused_amendment(&reservation.admission, calls, now)).flatten();
+        if let Some(refused) = refused {
             self.rebase(&new, now);
-            return self.refusal(denial);
+            return refused;
         }
         let crossed = self.correct(&reservation.admission, old, &new, now);
         let remaining = self.remaining(&new, now);
-        if let Some(reservation) = self.reservation(&to.id) {
+        if let Some(reservation) = self.own().reservation(&to.id) {
             reservation.estimate = new;
         }
         Answer::Allowed { replayed: false, remaining, crossed }
     }
 
-    fn violated_by_amendment(
-        &self,
-        Reservation { estimate, admission, .. }: &Reservation,
-        new: &Call,
-        now: i64,
-    ) -> Vec<RuleState> {
-        let violated = self.met(new, now).into_iter().flat_map(|(name, scope)| {
-            let admitting = admission.get(&name).map_or(&[][..], Vec::as_slice);
-            scope.violated_by_correction(admitting, estimate, new)
-        });
-        violated.collect()
-    }
-
     pub(super) fn settle(&mut self, actual: &Totals, now: i64) -> Answer {
-        let Some(reservation) = self.reservation(&actual.id) else {
+        let Some(reservation) = self.own().reservation(&actual.id) else {
             return Answer::Error(Problem::UnknownReservation);
         };
         match filled_in(actual, &reservation.estimate) {
@@ -183,7 +173,7 @@ impl Key {
     /// "Settle and cancel are idempotent: repeated after a lost answer, they change nothing more and answer the same.
     /// Settle is final; cancel after settle is an error that changes nothing."
     fn end(&mut self, id: &str, end: End, now: i64) -> Answer {
-        let Some(reservation) = self.reservation(id) else {
+        let Some(reservation) = self.own().reservation(id) else {
             return Answer::Error(Problem::UnknownReservation);
         };
         match &reservation.end {
@@ -205,9 +195,10 @@ impl Key {
         let crossed = self.correct(&admission, &estimate, &actual, now);
         // "An ended reservation is remembered for the dedupe time (120 s by default) from its end." The bounds do
         // not apply here: a refund is never lost.
-        if let Some(reservation) = self.open.remove(id) {
+        let own = self.own();
+        if let Some(reservation) = own.open.remove(id) {
             let ended = Reservation { end: Some(end.clone()), ..reservation };
-            self.ended.insert(id, now + DEDUPE_MS, ended);
+            own.ended.insert(id, now + DEDUPE_MS, ended);
         }
         end.answer(estimate.asset, false, crossed)
     }
@@ -242,8 +233,9 @@ fn filled_in(totals: &Totals, estimate: &Call) -> Option<Call> {
     (filled.input + filled.output <= LARGEST).then_some(filled)
 }
 
-fn is_allowed(answer: &Answer) -> bool {
-    matches!(answer, Answer::Allowed { .. })
+/// Returns whether a call was admitted, and charged to any of its levels.
+fn is_charged(answer: &Answer) -> bool {
+    matches!(answer, Answer::Allowed { .. } | Answer::Shadowed { charged: Some(_), .. })
 }
 
 const DEDUPE_MS: i64 = 120_000;

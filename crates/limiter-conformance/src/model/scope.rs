@@ -181,7 +181,8 @@ impl Scope {
             _ => None,
         };
         let RuleState { rule, limit, used, resets_at } = *state;
-        Some(Crossed { rule, asset, percent, limit, used, resets_at: resets_at.map(unix_ms) })
+        let resets_at = resets_at.map(unix_ms);
+        Some(Crossed { group: None, rule, asset, percent, limit, used, resets_at })
     }
 
     /// Returns the rules in canonical order.

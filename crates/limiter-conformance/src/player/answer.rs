@@ -1,43 +1,115 @@
 //! Answers of the engine, in the words of the replay format.
 
 use limiter_core::{
-    Charge, Credits, Crossing, DayHistory, Decision, DenialReason, Denied, LimitExceeded,
-    ReservationError, Scope, ScopeId, ScopeUsage, Settled, SettledAs, Timestamp, Usage,
+    Charge, Credits, Crossing, DayHistory, Decision, DenialReason, Denied, KeyId, LimitExceeded,
+    ReservationError, Rule, Scope, ScopeId, ScopeUsage, Settled, SettledAs, Timestamp, Usage,
 };
 
 use super::PlayError;
 use crate::replay::{
-    self, Answer, Cost, Crossed, Day, Denial, Exceeded, Problem, Remaining, Row, RuleUsage,
-    ScopeName,
+    self, Answer, Charged, Cost, Crossed, Day, Denial, Exceeded, LevelRule, Problem, Remaining,
+    Row, RuleUsage, ScopeName, levels,
 };
 
-pub(super) fn of_decision(decision: &Decision) -> Result<Answer, PlayError> {
-    match decision {
-        Decision::Allowed(allowed) => {
-            if let Some(denied) = allowed.shadowed() {
-                return denial(denied).map(Answer::Shadowed);
-            }
-            let rules = allowed.rules().map(|state| (state.rule, state.remaining));
-            let remaining = Remaining(rules.collect());
-            let crossed = crossed(allowed.crossed())?;
-            Ok(Answer::Allowed { replayed: allowed.replayed(), remaining, crossed })
-        }
-        Decision::Denied(denied) => denial(denied).map(Answer::Denied),
-    }
+/// The key of an operation, by its label in the file and by its id.
+#[derive(Clone, Debug)]
+pub(super) struct Called<'a> {
+    pub(super) label: &'a str,
+    pub(super) id: KeyId,
 }
 
-/// The answer to a settlement or a cancellation.
-pub(super) fn of_settlement(settled: &Settled) -> Result<Answer, PlayError> {
-    let no_word = || PlayError::NoWord(format!("{settled:?}"));
-    let charge = settled.charge.ok_or_else(no_word)?;
-    let asset = settled.asset.as_ref().map(ToString::to_string);
-    let cost = Cost { asset, ..cost(&charge) };
-    let repeated = match settled.outcome {
-        SettledAs::First => false,
-        SettledAs::Repeated => true,
-        _ => return Err(no_word()),
-    };
-    Ok(Answer::Settled { cost, repeated, crossed: crossed(&settled.crossed)? })
+impl Called<'_> {
+    pub(super) fn of_decision(&self, decision: &Decision) -> Result<Answer, PlayError> {
+        let allowed = match decision {
+            Decision::Allowed(allowed) => allowed,
+            Decision::Denied(denied) => return self.denial(denied).map(Answer::Denied),
+        };
+        let rules = allowed
+            .rules()
+            .map(|state| Ok((self.rule(state.group.as_ref(), state.rule)?, state.remaining)));
+        let remaining = Remaining(rules.collect::<Result<_, PlayError>>()?);
+        let crossed = self.crossed(allowed.crossed())?;
+        Ok(match allowed.shadowed() {
+            None => Answer::Allowed { replayed: allowed.replayed(), remaining, crossed },
+            Some(denied) => Answer::Shadowed {
+                denial: self.denial(denied)?,
+                charged: decision.is_charged().then_some(Charged { remaining, crossed }),
+            },
+        })
+    }
+
+    /// The answer to a settlement or a cancellation.
+    pub(super) fn of_settlement(&self, settled: &Settled) -> Result<Answer, PlayError> {
+        let no_word = || PlayError::NoWord(format!("{settled:?}"));
+        let charge = settled.charge.ok_or_else(no_word)?;
+        let asset = settled.asset.as_ref().map(ToString::to_string);
+        let cost = Cost { asset, ..cost(&charge) };
+        let repeated = match settled.outcome {
+            SettledAs::First => false,
+            SettledAs::Repeated => true,
+            _ => return Err(no_word()),
+        };
+        Ok(Answer::Settled { cost, repeated, crossed: self.crossed(&settled.crossed)? })
+    }
+
+    pub(super) fn crossed(&self, crossings: &[Crossing]) -> Result<Vec<Crossed>, PlayError> {
+        let crossed = crossings.iter().map(|crossing| {
+            Ok(Crossed {
+                group: self.group(crossing.group.as_ref())?,
+                rule: crossing.rule,
+                asset: crossing.asset.as_ref().map(ToString::to_string),
+                percent: crossing.percent,
+                limit: crossing.limit,
+                used: crossing.used,
+                resets_at: crossing.resets_at.map(unix_ms).transpose()?,
+            })
+        });
+        crossed.collect()
+    }
+
+    fn denial(&self, denied: &Denied) -> Result<Denial, PlayError> {
+        Ok(match denied.reason() {
+            DenialReason::KeyUnknown => Denial::UnknownKey,
+            DenialReason::KeyExpired { group, .. } => {
+                Denial::ExpiredKey { group: self.group(group.as_ref())? }
+            }
+            DenialReason::AdminKey => Denial::AdminKey,
+            DenialReason::AssetDenied { group } => {
+                Denial::AssetDenied { group: self.group(group.as_ref())? }
+            }
+            DenialReason::BudgetExhausted(limits) => {
+                Denial::BudgetExhausted(self.exceeded(limits)?)
+            }
+            DenialReason::RateLimited(limits) => Denial::RateLimited(self.exceeded(limits)?),
+            _ => return Err(PlayError::NoWord(denied.to_string())),
+        })
+    }
+
+    fn exceeded(&self, limits: &LimitExceeded) -> Result<Exceeded, PlayError> {
+        let no_rule = || PlayError::NoWord("denied by a limit, but no rule is violated".to_owned());
+        let violated = limits.violations();
+        let violated =
+            violated.map(|violation| self.rule(violation.group.as_ref(), violation.rule));
+        let binding = limits.binding().ok_or_else(no_rule)?;
+        Ok(Exceeded {
+            violated: violated.collect::<Result<_, _>>()?,
+            binding: self.rule(binding.group.as_ref(), binding.rule)?,
+            retry_at: limits.retry_at().map(unix_ms).transpose()?,
+        })
+    }
+
+    fn rule(&self, group: Option<&KeyId>, rule: Rule) -> Result<LevelRule, PlayError> {
+        Ok(LevelRule { group: self.group(group)?, rule })
+    }
+
+    /// The label of a group of the key.
+    fn group(&self, group: Option<&KeyId>) -> Result<Option<String>, PlayError> {
+        let Some(group) = group else { return Ok(None) };
+        let mut levels = self.id.groups().zip(levels(self.label));
+        let found = levels.find(|(id, _)| id == group);
+        let no_word = || PlayError::NoWord(format!("{group} is no group of {}", self.id));
+        Ok(Some(found.ok_or_else(no_word)?.1.to_owned()))
+    }
 }
 
 pub(super) fn of_usage(usage: &Usage) -> Result<Answer, PlayError> {
@@ -73,41 +145,6 @@ pub(super) fn of_refusal(error: ReservationError) -> Result<Answer, PlayError> {
         other => return Err(PlayError::NoWord(other.to_string())),
     };
     Ok(Answer::Error(problem))
-}
-
-pub(super) fn crossed(crossings: &[Crossing]) -> Result<Vec<Crossed>, PlayError> {
-    let crossed = crossings.iter().map(|crossing| {
-        Ok(Crossed {
-            rule: crossing.rule,
-            asset: crossing.asset.as_ref().map(ToString::to_string),
-            percent: crossing.percent,
-            limit: crossing.limit,
-            used: crossing.used,
-            resets_at: crossing.resets_at.map(unix_ms).transpose()?,
-        })
-    });
-    crossed.collect()
-}
-
-fn denial(denied: &Denied) -> Result<Denial, PlayError> {
-    match denied.reason() {
-        DenialReason::KeyUnknown => Ok(Denial::UnknownKey),
-        DenialReason::KeyExpired { .. } => Ok(Denial::ExpiredKey),
-        DenialReason::AdminKey => Ok(Denial::AdminKey),
-        DenialReason::AssetDenied => Ok(Denial::AssetDenied),
-        DenialReason::BudgetExhausted(limits) => exceeded(limits).map(Denial::BudgetExhausted),
-        DenialReason::RateLimited(limits) => exceeded(limits).map(Denial::RateLimited),
-        _ => Err(PlayError::NoWord(denied.to_string())),
-    }
-}
-
-fn exceeded(limits: &LimitExceeded) -> Result<Exceeded, PlayError> {
-    let no_rule = || PlayError::NoWord("denied by a limit, but no rule is violated".to_owned());
-    Ok(Exceeded {
-        violated: limits.violations().map(|violation| violation.rule).collect(),
-        binding: limits.binding().ok_or_else(no_rule)?.rule,
-        retry_at: limits.retry_at().map(unix_ms).transpose()?,
-    })
 }
 
 fn unix_ms(instant: Timestamp) -> Result<u64, PlayError> {

@@ -1,5 +1,6 @@
 //! Answers, and how they are written.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use limiter_core::{Rule, Unit, Window};
@@ -43,8 +44,13 @@ pub enum Answer {
         /// The thresholds that fire. They are never written.
         crossed: Vec<Crossed>,
     },
-    /// The call is beyond a limit, and admitted because the key is in shadow mode. It charged nothing.
-    Shadowed(Denial),
+    /// The call is beyond a limit, and admitted because the levels that deny it are in shadow mode. They charged nothing.
+    Shadowed {
+        /// The denial by these levels alone.
+        denial: Denial,
+        /// What the other levels charged; `None` if there is no other, or if an amendment changed nothing. It is never written.
+        charged: Option<Charged>,
+    },
     /// The call is not admitted, and charged nothing.
     Denied(Denial),
     /// The usage.
@@ -53,6 +59,15 @@ pub enum Answer {
     History(Vec<Day>),
     /// The thresholds that have fired, in their order.
     Events(Vec<Event>),
+}
+
+/// What a call has charged that some levels in shadow mode would have denied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charged {
+    /// The rest of each limit after it, of all levels.
+    pub remaining: Remaining,
+    /// The thresholds that fire.
+    pub crossed: Vec<Crossed>,
 }
 
 /// The reason why an operation was not done.
@@ -71,19 +86,29 @@ pub enum Problem {
     AlreadySettled,
     /// The key has another version than the update was made from.
     Stale,
+    /// The path of a new key or group lies beneath no living group.
+    NoGroup,
+    /// Keys or groups lie beneath a group that was to be deleted.
+    NotEmpty,
 }
 
 /// The reason for a denial: the first that holds, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// The key does not exist, or was deleted.
+    /// The key does not exist, or was deleted, or is a group.
     UnknownKey,
-    /// The key has expired.
-    ExpiredKey,
+    /// The key or a group of it has expired.
+    ExpiredKey {
+        /// The path of the group, if it is one. It is never written.
+        group: Option<String>,
+    },
     /// An admin key makes no calls.
     AdminKey,
-    /// The key does not list the asset, and denies all others.
-    AssetDenied,
+    /// The key or a group of it does not list the asset, and denies all others.
+    AssetDenied {
+        /// The path of the group, if it is one. It is never written.
+        group: Option<String>,
+    },
     /// The call exceeds a limit of credits for ever.
     BudgetExhausted(Exceeded),
     /// The call exceeds the limit of at least one rule.
@@ -94,16 +119,27 @@ pub enum Denial {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exceeded {
     /// Every violated rule, in canonical order.
-    pub violated: Vec<Rule>,
+    pub violated: Vec<LevelRule>,
     /// The rule to wait for.
-    pub binding: Rule,
+    pub binding: LevelRule,
     /// The instant at which the same call would be admitted, in unix milliseconds; `None` if it never fits.
     pub retry_at: Option<u64>,
 }
 
+/// A rule as a call meets it: one of a group of its key, or of the key itself.
+///
+/// The rules of one call are ordered with those of the outermost group first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LevelRule {
+    /// The path of the group; `None` for a rule of the key itself.
+    pub group: Option<String>,
+    /// The rule of this level.
+    pub rule: Rule,
+}
+
 /// The remaining amount of each rule in force, at least 0, in canonical order. The budget is one of the rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remaining(pub Vec<(Rule, u64)>);
+pub struct Remaining(pub Vec<(LevelRule, u64)>);
 
 /// The final charge of a reserved call: nothing, if it was cancelled. Or what a scope has counted in a day.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -124,6 +160,8 @@ pub struct Cost {
 /// A threshold that fires: a share of a limit that was reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crossed {
+    /// The path of the group whose rule it is, if it is none of the key itself.
+    pub group: Option<String>,
     /// The rule whose limit it is a share of.
     pub rule: Rule,
     /// The asset, if the rule is one of an asset.
@@ -138,7 +176,7 @@ pub struct Crossed {
     pub resets_at: Option<u64>,
 }
 
-/// A threshold that has fired.
+/// A threshold that has fired: the path of its key or group, its rule, and the share in percent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event(pub String, pub Rule, pub u8);
 
@@ -233,14 +271,18 @@ impl Answer {
         match self {
             Self::Updated { crossed }
             | Self::Settled { crossed, .. }
-            | Self::Allowed { crossed, .. } => crossed,
+            | Self::Allowed { crossed, .. }
+            | Self::Shadowed { charged: Some(Charged { crossed, .. }), .. } => crossed,
             _ => &[],
         }
     }
 
-    /// Returns the thresholds that fired, as events of the key with this label.
+    /// Returns the thresholds that fired, as events of the key with this path and of its groups.
     pub fn events(&self, key: &str) -> impl Iterator<Item = Event> {
-        self.crossed().iter().map(move |it| Event(key.to_owned(), it.rule, it.percent))
+        self.crossed().iter().map(move |it| {
+            let level = it.group.as_deref().unwrap_or(key);
+            Event(level.to_owned(), it.rule, it.percent)
+        })
     }
 }
 
@@ -271,7 +313,7 @@ impl Serialize for Line<'_> {
                 }
                 line.serialize_entry("remaining", &remaining.fields(is_first))?;
             }
-            Answer::Shadowed(denial) => {
+            Answer::Shadowed { denial, .. } => {
                 line.serialize_entry("allowed", &true)?;
                 line.serialize_entry("shadowed", &Reason { denial, is_first })?;
             }
@@ -314,9 +356,9 @@ impl Denial {
     fn reason(&self) -> &'static str {
         match self {
             Self::UnknownKey => "unknown_key",
-            Self::ExpiredKey => "expired_key",
+            Self::ExpiredKey { .. } => "expired_key",
             Self::AdminKey => "admin_key",
-            Self::AssetDenied => "asset_denied",
+            Self::AssetDenied { .. } => "asset_denied",
             Self::BudgetExhausted(_) => "budget_exhausted",
             Self::RateLimited(_) => "rate_limited",
         }
@@ -334,9 +376,8 @@ impl Denial {
         line.serialize_entry("reason", self.reason())?;
         let is_silent = is_first && matches!(self, Self::BudgetExhausted(_));
         let Some(exceeded) = self.exceeded().filter(|_| !is_silent) else { return Ok(()) };
-        let violated: Vec<_> = exceeded.violated.iter().map(name).collect();
-        line.serialize_entry("violated", &violated)?;
-        line.serialize_entry("binding", name(&exceeded.binding))?;
+        line.serialize_entry("violated", &exceeded.violated)?;
+        line.serialize_entry("binding", &exceeded.binding)?;
         line.serialize_entry("retry_at", &exceeded.retry_at)
     }
 }
@@ -344,16 +385,16 @@ impl Denial {
 impl Remaining {
     /// Returns the fields in the order in which they are written.
     fn fields(&self, is_first: bool) -> Fields<'_> {
-        let mut rules: Vec<_> = self.0.iter().map(|(rule, left)| (name(rule), left)).collect();
+        let mut rules: Vec<_> = self.0.iter().map(|(rule, left)| (rule, left)).collect();
         if is_first {
-            rules.sort_by_key(|(name, _)| *name == BUDGET);
+            rules.sort_by_key(|(rule, _)| rule.rule == Rule::BUDGET);
         }
         Fields(rules)
     }
 }
 
 /// The fields of an object, in this order.
-struct Fields<'a>(Vec<(&'static str, &'a u64)>);
+struct Fields<'a>(Vec<(&'a LevelRule, &'a u64)>);
 
 impl Serialize for Fields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -475,9 +516,40 @@ impl Serialize for FirstRow<'_> {
     }
 }
 
-/// Returns the name of a rule in answers.
-fn name(rule: &Rule) -> &'static str {
-    if *rule == Rule::BUDGET { BUDGET } else { rule.name() }
+impl From<Rule> for LevelRule {
+    fn from(rule: Rule) -> Self {
+        Self { group: None, rule }
+    }
+}
+
+/// The groups of one call are prefixes of each other, so that the bytes of their paths order them.
+impl Ord for LevelRule {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let order = |it: &Self| (it.group.is_none(), it.group.clone(), it.rule);
+        order(self).cmp(&order(other))
+    }
+}
+
+impl PartialOrd for LevelRule {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The name of the rule in answers, as in `global/minute/requests` or `acme:budget`.
+impl fmt::Display for LevelRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(group) = &self.group {
+            write!(f, "{group}:")?;
+        }
+        f.write_str(if self.rule == Rule::BUDGET { BUDGET } else { self.rule.name() })
+    }
+}
+
+impl Serialize for LevelRule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 const BUDGET: &str = "budget";

@@ -20,11 +20,13 @@ pub struct Operation {
     pub action: Action,
 }
 
-/// An action, mostly on the key with a label of this file.
+/// An action, mostly on the key or group with a label of this file.
+///
+/// A label is a path: `acme/search/ci` is the key `ci` of the group `acme/search`. Each segment is of this file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Action {
-    /// Makes a key. The label of a deleted key may be used again, for a new key.
+    /// Makes a key or a group. The label of a deleted one may be used again, for a new one.
     Create(Create),
     /// Changes the given fields and leaves the rest.
     Update(Update),
@@ -64,14 +66,14 @@ pub enum Action {
         /// The label of the key.
         key: String,
     },
-    /// Ends a key for good.
+    /// Ends a key, or a group with nothing beneath it, for good.
     Delete {
         /// The label of the key.
         key: String,
     },
 }
 
-/// A new key.
+/// A new key or group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Create {
     /// The label of the key.
@@ -240,9 +242,12 @@ impl Operation {
     /// totals are those of the reservation.
     pub fn is_within_bounds(&self) -> bool {
         fits(self.at)
+            && self.action.key().is_none_or(is_path)
             && match &self.action {
                 Action::Create(create) => {
-                    create.global.with_budget(create.budget).is_within_bounds()
+                    // An admin key belongs to no group.
+                    (create.kind != KeyKind::Admin || parent(&create.key).is_none())
+                        && create.global.with_budget(create.budget).is_within_bounds()
                         && assets_fit(&create.assets)
                         && create.other.as_ref().is_none_or(Other::is_within_bounds)
                         && create.expires_at.is_none_or(is_enterable)
@@ -273,6 +278,25 @@ impl Operation {
                 | Action::Reset { .. }
                 | Action::Delete { .. } => true,
             }
+    }
+}
+
+impl Action {
+    /// Returns the label of its key or group; only [`Events`](Self::Events) has none.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Create(create) => Some(&create.key),
+            Self::Update(update) => Some(&update.key),
+            Self::Check(call) | Self::Peek(call) => Some(&call.key),
+            Self::Reserve(reserve) => Some(&reserve.estimate.key),
+            Self::Amend(totals) | Self::Settle(totals) => Some(&totals.key),
+            Self::Cancel { key, .. }
+            | Self::Usage { key }
+            | Self::History { key, .. }
+            | Self::Reset { key }
+            | Self::Delete { key } => Some(key),
+            Self::Events {} => None,
+        }
     }
 }
 
@@ -400,6 +424,20 @@ fn is_next(effective: &Effective) -> bool {
     *effective == Effective::Next
 }
 
+/// Returns the paths of the groups of a key, the outermost first, and at last its own.
+pub fn levels(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(end, _)| &path[..end]).chain([path])
+}
+
+/// Returns the path of the group that a path lies in, if it has more than one segment.
+pub fn parent(path: &str) -> Option<&str> {
+    path.rsplit_once('/').map(|(group, _)| group)
+}
+
+fn is_path(label: &str) -> bool {
+    label.split('/').count() <= MOST_SEGMENTS
+}
+
 fn is_asset_id(asset: &str) -> bool {
     (1..=LONGEST_ASSET_ID).contains(&asset.len())
 }
@@ -417,6 +455,8 @@ fn is_enterable(unix_ms: u64) -> bool {
     unix_ms <= END_OF_9999
 }
 
+/// "A path of one to four segments."
+const MOST_SEGMENTS: usize = 4;
 /// "At most 12 in a scope."
 const MOST_LIMITS: usize = 12;
 /// Thresholds of one key.

@@ -220,8 +220,8 @@ impl FromField for KeyKind {
         match String::read(value)?.as_str() {
             "member" => Ok(Self::Member),
             "admin" => Ok(Self::Admin),
-            "group" => Err(Unreadable("groups are not supported yet".to_owned())),
-            _ => Err(expected("`member` or `admin`")),
+            "group" => Ok(Self::Group),
+            _ => Err(expected("`member`, `admin` or `group`")),
         }
     }
 }

@@ -105,7 +105,10 @@ pub(super) fn stories(suite: &mut Suite) {
         for past in [NOON, Timestamp::START_OF_1970] {
             let key = world.member(named(&past.to_string()).with_expiry(past));
             let denied = key.check(None, requests(1));
-            assert_eq!(reason(&denied), &DenialReason::KeyExpired { expired_at: past });
+            assert_eq!(
+                reason(&denied),
+                &DenialReason::KeyExpired { expired_at: past, group: None }
+            );
             assert_eq!(key.read().config.expires_at, Some(past));
             key.update(|config| config.expires_at = None);
             key.admit(None, 1);

@@ -5,9 +5,10 @@ use std::thread;
 
 use super::prelude::*;
 use super::property::{
-    Broken, bounded_player, holds_for_histories, holds_for_reservations, number_from, play, player,
+    Broken, bounded_player, holds_for_groups, holds_for_histories, holds_for_reservations,
+    number_from, play, player,
 };
-use crate::generate::{Sequences, reserved_world, small_world};
+use crate::generate::{Sequences, grouped_world, reserved_world, small_world};
 use crate::model::{Bounds, Model};
 use crate::replay::{Answer, Operation, to_jsonl};
 use crate::{Committed, committed, line_of};
@@ -33,12 +34,18 @@ pub(super) fn stories(suite: &mut Suite) {
         });
     }
 
+    // The same of keys in groups, which are changed, reset, put in shadow mode, deleted and created again as keys are.
+    suite.story("random_groups_agree_with_the_model", move |world| {
+        holds_for_groups(world, 1, |history| agrees(&world.source, unbounded, history));
+    });
+
     // All sequences of up to four letters, or as many as `LIMITER_TEST_DEPTH` says; some are one letter less deep.
     type Enumerated = fn(u32) -> Sequences;
     for (name, histories, less, bounds) in [
         ("every_short_history_agrees_with_the_model", small_world as Enumerated, 0, unbounded),
         ("every_short_reservation_agrees_with_the_model", reserved_world, 0, unbounded),
         ("every_short_reservation_at_small_bounds_agrees_with_the_model", reserved_world, 1, ONE),
+        ("every_short_history_of_groups_agrees_with_the_model", grouped_world, 1, unbounded),
     ] {
         suite.story(name, move |world| {
             play_all(world, histories(depth(world).saturating_sub(less)), bounds);
@@ -50,6 +57,7 @@ pub(super) fn stories(suite: &mut Suite) {
         ("committed_histories_are_answered_as_committed", "histories"),
         ("committed_reservations_are_answered_as_committed", "histories/reservations"),
         ("committed_histories_of_the_second_version_are_answered_as_committed", "histories/second"),
+        ("committed_histories_of_groups_are_answered_as_committed", "histories/groups"),
     ] {
         suite.story(name, move |world| {
             for Committed { file, operations, answers } in committed(folder) {

@@ -70,10 +70,10 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_refused!(world.try_create(of_secret("other", one)), KeysError::AccessKeyTaken);
     });
 
-    // Any text of 1 to 128 bytes, and each is a key of its own.
+    // Any text of 1 to 64 bytes without a slash, and each is a key of its own.
     suite.story("odd_ids_are_ids", |world| {
-        let longest = "i".repeat(128);
-        let odd = ["a", "a:b", "a/b", "{a}", "*", "a b", "é", "🦀", " ", &longest].map(key_id);
+        let longest = "i".repeat(64);
+        let odd = ["a", "a:b", "a%2Fb", "{a}", "*", "a b", "é", "🦀", " ", &longest].map(key_id);
         for id in &odd {
             let config = named(&format!("named {id}")).with_global(requests_per_day(1));
             let key = NewKey::member(config).with_id(id.clone()).without_access_key();

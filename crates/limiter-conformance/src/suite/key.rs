@@ -176,6 +176,11 @@ impl Key<'_> {
         ]
     }
 
+    /// The requests of today.
+    pub(super) fn calls(&self) -> u64 {
+        self.global().account.requests()
+    }
+
     /// The credits spent, in millionths.
     pub(super) fn spent(&self) -> u64 {
         self.usage().credits.spent.millionths()
@@ -213,13 +218,17 @@ pub(super) fn crossed(decision: &Decision) -> Vec<Crossing> {
     decision.allowed().map(|allowed| allowed.crossed().to_vec()).unwrap_or_default()
 }
 
-/// Thresholds such as `80 % of global/minute/requests`, `80 % of m1/minute/requests` or `80 % of the budget`.
+/// Thresholds such as `80 % of global/minute/requests`, `80 % of m1/minute/requests`, `80 % of the budget`, or with a group
+/// `80 % of acme:global/minute/requests`.
 pub(super) fn in_words(crossed: &[Crossing]) -> Vec<String> {
-    let words = crossed.iter().map(|Crossing { rule, asset, percent, .. }| {
+    let words = crossed.iter().map(|Crossing { group, rule, asset, percent, .. }| {
         let rule = if *rule == Rule::BUDGET { "the budget" } else { rule.name() };
+        let group = group.as_ref().map_or_else(String::new, |group| format!("{group}:"));
         match asset {
-            Some(asset) => format!("{percent} % of {}", rule.replace("asset", asset.as_str())),
-            None => format!("{percent} % of {rule}"),
+            Some(asset) => {
+                format!("{percent} % of {group}{}", rule.replace("asset", asset.as_str()))
+            }
+            None => format!("{percent} % of {group}{rule}"),
         }
     });
     words.collect()

@@ -95,7 +95,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let key = world.member(denying(named("ci").with_asset(asset("m1"), Limits::NONE)));
         key.admit("m1", 1).admit(None, 1);
         let denied = key.check("a", requests(1));
-        assert_eq!(reason(&denied), &DenialReason::AssetDenied);
+        assert_eq!(reason(&denied), &DenialReason::AssetDenied { group: None });
         assert_eq!(denied.denied().and_then(|it| it.retry_at()), None);
         assert_eq!(key.global().account.requests(), 2, "a denial is free");
     });
@@ -104,7 +104,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let key = world.member(denying(named("ci")).with_shadow(true));
         let decision = key.check("a", requests(1));
         let shadowed = decision.shadowed().expect("the denial is shown");
-        assert_eq!(shadowed.reason(), &DenialReason::AssetDenied);
+        assert_eq!(shadowed.reason(), &DenialReason::AssetDenied { group: None });
         assert_eq!(key.global().account.requests(), 0, "nothing is charged");
     });
 
@@ -115,9 +115,12 @@ pub(super) fn stories(suite: &mut Suite) {
             config.assets.clear();
             config.other = Other::Denied;
         });
-        assert_eq!(reason(&key.check("m1", requests(1))), &DenialReason::AssetDenied);
+        assert_eq!(
+            reason(&key.check("m1", requests(1))),
+            &DenialReason::AssetDenied { group: None }
+        );
         let amended = key.try_amend("r1", output(9)).expect("the reservation is known");
-        assert_eq!(reason(&amended), &DenialReason::AssetDenied);
+        assert_eq!(reason(&amended), &DenialReason::AssetDenied { group: None });
         key.amend("r1", output(4)).settle("r1", output(7));
         key.update(|config| config.other = Other::default());
         key.admit("m1", 1).admit("a", 1);

@@ -11,7 +11,7 @@ use limiter_core::{
 use super::Source;
 use super::key::Key;
 use crate::Managed;
-use crate::fixtures::{NOON, limits, millionths, named, output, tokens, workspace};
+use crate::fixtures::{NOON, key_id, limits, millionths, named, output, tokens, workspace};
 use crate::waiting::Wait;
 
 /// A store whose clock stands until the story moves it, and the first admin key of the workspace `home`.
@@ -84,6 +84,16 @@ impl World {
         self.limited(generous())
     }
 
+    /// A new group with the path that is its name.
+    pub(super) fn group(&self, config: KeyConfig) -> Key<'_> {
+        self.key(self.create(NewKey::group(key_id(config.name.as_str()), config)).record.id)
+    }
+
+    /// A new member key with the path that is its name.
+    pub(super) fn member_at(&self, config: KeyConfig) -> Key<'_> {
+        self.key(self.create(at_path(config)).record.id)
+    }
+
     /// Another admin key without an access key.
     pub(super) fn another_admin(&self, config: KeyConfig) -> Key<'_> {
         self.key(self.create(NewKey::admin(config).without_access_key()).record.id)
@@ -132,6 +142,12 @@ fn bootstrap(store: &Managed, id: &str) -> KeyId {
 /// A store whose keys are made of the operating system's random bytes.
 pub(super) fn managed(store: Arc<dyn Store>) -> Managed {
     Managed::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from))
+}
+
+/// A member key with the path that is its name, to be created without an access key.
+pub(super) fn at_path(config: KeyConfig) -> NewKey {
+    let id = key_id(config.name.as_str());
+    NewKey::member(config).with_id(id).without_access_key()
 }
 
 /// A member key of this name, to be created.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use limiter_core::reservation::{amend, cancel, check_once, reserve, settle};
 use limiter_core::{
     AssetId, Charge, Credits, Crossing, Decision, Effective, KeyConfig, KeyId, KeyKind, KeyState,
-    Ledger, LedgerBounds, Limits, RequestId, ReservationError, Rule, Scope, ScopeId, Settled,
-    Thresholds, Timestamp, Totals, Unit, Usage, Window,
+    Ledger, LedgerBounds, LevelsMut, Limits, RequestId, ReservationError, Rule, Scope, ScopeId,
+    Settled, Thresholds, Timestamp, Totals, Unit, Usage, Window,
 };
 use serde_json::Value;
 
@@ -70,32 +70,20 @@ impl Server {
     ) -> (Self, Answer, Vec<Threshold>) {
         let (mut key, mut ledger) = (self.key.clone(), self.ledger.clone());
         let bounds = LedgerBounds { dedupe: TTL, ..LedgerBounds::default() };
-        let asset = plan.asset.then(asset);
+        let (name, asset) = (name(), plan.asset.then(asset));
         let cost = plan.cost_after(request);
+        let mut of_key = LevelsMut::of_key(&name, asset.as_ref(), &mut key);
+        let levels = &mut of_key;
         let (answer, crossed) = match request {
-            Request::Check => {
-                let asset = asset.as_ref();
-                decided(check_once(&mut key, &mut ledger, &bounds, &name(), asset, &cost, id, now))
-            }
-            Request::Reserve => decided(reserve(
-                &mut key,
-                &mut ledger,
-                &bounds,
-                &name(),
-                asset.as_ref(),
-                &cost,
-                id,
-                TTL,
-                now,
-            )),
-            Request::Amend => {
-                decided(amend(&mut key, &mut ledger, &name(), id, &totals(&cost), now))
-            }
+            Request::Check => decided(check_once(levels, &mut ledger, &bounds, &cost, id, now)),
+            Request::Reserve => decided(reserve(levels, &mut ledger, &bounds, &cost, id, TTL, now)),
+            Request::Amend => decided(amend(levels, &mut ledger, id, &totals(&cost), now)),
             Request::Settle(_) => {
-                ended(settle(&mut key, &mut ledger, &bounds, id, &totals(&cost), now))
+                ended(settle(levels, &mut ledger, &bounds, id, &totals(&cost), now))
             }
-            Request::Cancel => ended(cancel(&mut key, &mut ledger, &bounds, id, now)),
+            Request::Cancel => ended(cancel(levels, &mut ledger, &bounds, id, now)),
         };
+        drop(of_key);
         let corrected = answer == Answer::Done && ledger != self.ledger;
         match bug {
             Some(Bug::RefundsTheWindowOfNow) if corrected => {

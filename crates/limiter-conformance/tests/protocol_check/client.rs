@@ -10,14 +10,14 @@ use std::fmt;
 use limiter_core::operation::{Guard, Operation};
 use limiter_core::prepare::{self, Prepared};
 use limiter_core::{
-    Admission, Charge, Credits, Effective, KeyConfig, KeyKind, KeyState, Limits, LocatedAsset,
+    Admission, Charge, Credits, Effective, KeyConfig, KeyKind, KeyState, LevelSet, Levels, Limits,
     Stored, Thresholds, TimeZone, Timestamp, Window,
 };
 
 use crate::bug::Bug;
 use crate::oracle::{Cost, Effect, NO_LIMITS, Wanted};
 use crate::server::{
-    ASSET, Entry, InLedger, Puts, Request, Snapshot, admission_of, ids_of, located,
+    ASSET, Entry, InLedger, Puts, Request, Snapshot, admission_of, ids_of, levels, levels_mut,
 };
 
 /// A call that a client can make.
@@ -141,7 +141,8 @@ impl Client {
     /// Whether `take` can do a check; with `must_fit`, only if the check also fits the known state. Like `ready`.
     fn may_take(&self, busy: &Busy, known: &Snapshot, now: Timestamp, must_fit: bool) -> bool {
         let state = &known.state;
-        if !state.may_call(self.locate(state), now) {
+        let levels = self.levels(state);
+        if !levels.may_call(now) {
             return false;
         }
         let prepared = self.checking(busy, state, now, false);
@@ -153,28 +154,28 @@ impl Client {
         let steps = &prepared.operation().steps;
         steps.iter().flat_map(|step| &step.windows).all(|of| simple(&of.guard))
             && !prepared.changes_limits()
-            && prepared.dropped(state).next().is_none()
-            && (!must_fit || prepared.fits(state, now))
+            && prepared.dropped(&levels).next().is_none()
+            && (!must_fit || prepared.fits(&levels, now))
     }
 
     /// The operation of a call on a state.
     fn prepared(&self, busy: &Busy, state: &KeyState, now: Timestamp) -> Prepared {
-        let located = self.locate(state);
+        let levels = self.levels(state);
         match (busy.call, &busy.entry, busy.phase) {
             (Call::Settle { .. } | Call::Cancel { .. }, Some(entry), _) => {
                 let charge = busy.actual().charge();
-                entry.reservation().prepare_end(state, located, &charge, now)
+                entry.reservation().prepare_end(&levels, &charge, now)
             }
             (Call::Amend { .. }, Some(entry), _) => {
                 let amended = busy.put(entry).estimate;
-                entry.reservation().prepare_amendment(state, located, &amended, now)
+                entry.reservation().prepare_amendment(&levels, &amended, now)
             }
             (_, _, Phase::Take) => self.checking(busy, state, now, false),
             (Call::Check(_) | Call::Pair(..), ..) => self.checking(busy, state, now, true),
             // Like `AtHand::check`.
             _ => {
                 let short = self.checking(busy, state, now, false);
-                if !busy.is_found || short.fits(state, now) {
+                if !busy.is_found || short.fits(&levels, now) {
                     return short;
                 }
                 self.checking(busy, state, now, true)
@@ -183,11 +184,11 @@ impl Client {
     }
 
     fn checking(&self, busy: &Busy, state: &KeyState, now: Timestamp, stops: bool) -> Prepared {
-        prepare::check(state, self.locate(state), &busy.charges(), stops, now)
+        prepare::check(&self.levels(state), &busy.charges(), stops, now)
     }
 
-    fn locate(&self, state: &KeyState) -> LocatedAsset<'static> {
-        located(state, self.asset)
+    fn levels<'a>(&self, state: &'a KeyState) -> Levels<'a> {
+        levels(state, self.asset)
     }
 
     /// The next request of a call.
@@ -215,14 +216,14 @@ impl Client {
             return Request { ledger: self.in_ledger(busy, None, None), ..look };
         };
         let state = &known.state;
-        let located = self.locate(state);
+        let levels = self.levels(state);
         let ends = matches!(busy.call, Call::Settle { .. } | Call::Cancel { .. });
         let adds = !ends && busy.adds();
-        if phase == Phase::Apply && adds && !state.may_call(located, *now) {
+        if phase == Phase::Apply && adds && !levels.may_call(*now) {
             return Request { ledger: self.in_ledger(busy, None, None), ..look };
         }
         let (prepared, effects) = if phase == Phase::Rebase {
-            let prepared = prepare::rebase(state, located, *now);
+            let prepared = prepare::rebase(&levels, *now);
             (
                 prepared.expect("there is something to rebase"),
                 vec![Effect::Rebase { asset: self.asset }],
@@ -232,9 +233,9 @@ impl Client {
         };
         let mut operation = prepared.operation().clone();
         let mut puts = Puts::default();
-        if prepared.changes_limits() || prepared.dropped(state).next().is_some() {
+        if prepared.changes_limits() || prepared.dropped(&levels).next().is_some() {
             let mut after = state.clone();
-            prepared.put_limits(&mut after);
+            prepared.put_limits(&mut levels_mut(&mut after, self.asset));
             puts = Puts::of_change(state, &after);
         }
         let believed = records_of(state, &prepared);
@@ -281,8 +282,7 @@ impl Client {
                 // The server copies the windows; only a planted bug uses the client's own.
                 let admission = match (prepared, believed) {
                     (Some(prepared), Some((mut state, now))) => {
-                        let located = self.locate(&state);
-                        drop(prepared.commit(&mut state, located, now));
+                        drop(prepared.commit(&mut levels_mut(&mut state, self.asset), now));
                         admission_after(&state, prepared)
                     }
                     _ => Admission::default(),
@@ -503,7 +503,10 @@ fn cost(requests: u64, tokens: u64) -> Cost {
 
 /// The records of an operation, as they are in this state.
 fn records_of(state: &KeyState, prepared: &Prepared) -> Vec<Stored> {
-    state.records_of(prepared.places()).map(limiter_core::Record::stored).collect()
+    state
+        .records_of(prepared.places().map(|at| at.place))
+        .map(limiter_core::Record::stored)
+        .collect()
 }
 
 /// The windows that have admitted a call, in the state after it.
@@ -532,7 +535,8 @@ fn fence_by_the_roll(operation: &mut Operation, believed: &[Stored]) {
 /// An operation that compares and takes nothing, valid at any time.
 fn always() -> Operation {
     let until = Window::Day.end(Timestamp::MAX, &TimeZone::UTC);
-    Operation { from: Timestamp::MIN, until, steps: Default::default(), calls: Default::default() }
+    let (steps, calls) = Default::default();
+    Operation { from: Timestamp::MIN, until, steps, soft: LevelSet::NONE, calls }
 }
 
 impl fmt::Display for Call {

@@ -12,8 +12,9 @@ use std::sync::LazyLock;
 
 use limiter_core::operation::{Operation, Verdict, apply};
 use limiter_core::{
-    Admission, AdmittedScope, AssetId, Charge, InvalidValue, KeySettings, KeyState, LocatedAsset,
-    Place, Reservation, ReservationEnd, Scope, ScopeId, ScopeState, Stored, Timestamp,
+    Admission, AdmittedScope, AssetId, Charge, InvalidValue, KeyId, KeySettings, KeyState,
+    LevelPlace, Levels, LevelsMut, Place, Reservation, ReservationEnd, Scope, ScopeId, ScopeState,
+    Stored, Timestamp,
 };
 
 use self::hand::by_hand;
@@ -218,7 +219,7 @@ fn by_core(
     let ended = match apply(&mut records, operation, now, &mut Vec::new()) {
         Verdict::Applied(calls) => {
             if !calls.is_empty() {
-                done = calls.to_vec();
+                done = calls.iter().map(Option::is_some).collect();
             }
             Ended::Applied
         }
@@ -325,7 +326,7 @@ impl Snapshot {
 
     /// The part that a client keeps whose calls are for the asset, or for none.
     pub(crate) fn met(self, asset: bool) -> Self {
-        let state = self.state.relevant_to(located(&self.state, asset));
+        let state = self.state.relevant_to(self.state.locate(called(asset)));
         Self { state, ..self }
     }
 
@@ -372,14 +373,23 @@ impl Entry {
     }
 }
 
-/// The scope of a call: of the asset, or of none.
-pub(crate) fn located(state: &KeyState, asset: bool) -> LocatedAsset<'static> {
-    state.locate(asset.then(|| &*ASSET))
+/// The only level of a call of the key: of the asset, or of none.
+pub(crate) fn levels(state: &KeyState, asset: bool) -> Levels<'_> {
+    Levels::of_key(&KEY, called(asset), state)
+}
+
+/// The same, to be changed.
+pub(crate) fn levels_mut(state: &mut KeyState, asset: bool) -> LevelsMut<'_> {
+    LevelsMut::of_key(&KEY, called(asset), state)
+}
+
+fn called(asset: bool) -> Option<&'static AssetId> {
+    asset.then(|| &*ASSET)
 }
 
 /// The scopes of these places.
-pub(crate) fn ids_of(state: &KeyState, places: impl Iterator<Item = Place>) -> Vec<ScopeId> {
-    places.map(|place| state.id_at(place)).collect()
+pub(crate) fn ids_of(state: &KeyState, places: impl Iterator<Item = LevelPlace>) -> Vec<ScopeId> {
+    places.map(|at| state.id_at(at.place)).collect()
 }
 
 /// The windows of these records, by which a reservation finds them again.
@@ -390,6 +400,7 @@ pub(crate) fn admission_of<'a>(
     let admitted = |(id, stored): (&ScopeId, &Stored)| {
         let scope = state.scope_at(place_of(state, id)?)?;
         Some(AdmittedScope {
+            level: 0,
             scope: id.scope,
             generation: stored.generation,
             changes: scope.changes(),
@@ -436,6 +447,9 @@ fn with_numbers(
     let (pending, since) = (scope.all_pending().into(), scope.since().into());
     Ok(ScopeState::from_parts(record, pending, scope.changes(), since))
 }
+
+/// The key.
+static KEY: LazyLock<KeyId> = LazyLock::new(|| "k".parse().unwrap());
 
 /// The asset that the calls of some clients are for.
 pub(crate) static ASSET: LazyLock<AssetId> = LazyLock::new(|| "gpt-5".parse().unwrap());

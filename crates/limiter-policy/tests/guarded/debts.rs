@@ -2,6 +2,7 @@
 //! memory and the clock is the test's, so the tests take no time.
 
 mod flaky;
+mod groups;
 mod world;
 
 use std::time::Duration;

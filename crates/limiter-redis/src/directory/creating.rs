@@ -1,13 +1,14 @@
 //! Creating keys: their pointers first, then their records, then their places in the index.
 //!
 //! One change covers a batch of keys. It begins and ends in one step for all of them; in between, each key goes its own way,
-//! several at a time. The keys of a batch belong to one workspace and share no id, name or mask, so that their order does
-//! not matter; the others wait for the next batch. A single key is a batch of one.
+//! several at a time. The keys of a batch belong to one workspace, share no id, name or mask, and none is the group of another, so
+//! that their order does not matter; the others wait for the next batch. A single key is a batch of one.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use limiter_core::keys::check_new;
 use limiter_core::{
     CallError, CreateResults, KeyDigest, KeyId, KeyName, KeyRecord, KeysError, MaskedKey,
     NewRecord, StoreError,
@@ -44,7 +45,7 @@ impl Directory {
         let mut results: Vec<Tried> = Vec::with_capacity(keys.len());
         let mut waiting = Waiting::new();
         for (place, key) in keys.into_iter().enumerate() {
-            let invalid = key.config.check().err();
+            let invalid = key.config.check().and_then(|()| check_new(&key)).err();
             if invalid.is_none() {
                 waiting.push_back((place, Arc::new(key)));
             }
@@ -214,10 +215,16 @@ impl Directory {
         false
     }
 
-    /// Of several reasons to refuse a key, that its id is taken comes before its name and its access key.
+    /// Of several reasons to refuse a key, that there is no such group comes before its id, and that before its name and its
+    /// access key.
     async fn first_reason(&self, key: &NewRecord, error: KeysError) -> KeysError {
         if !matches!(error, KeysError::NameTaken(_) | KeysError::AccessKeyTaken) {
             return error;
+        }
+        if let Err(no_group @ KeysError::NoGroup(_)) =
+            self.records.check_group(&key.workspace, &key.id).await
+        {
+            return no_group;
         }
         match self.records.read(&key.id).await {
             // A key that cannot be read has the id, too.
@@ -276,12 +283,18 @@ impl Directory {
 fn together(waiting: &Waiting) -> usize {
     let Some((_, first)) = waiting.front() else { return 0 };
     let most = if first.bootstraps { 1 } else { BATCH };
-    let mut seen = HashSet::new();
+    let (mut seen, mut groups) = (HashSet::new(), HashSet::new());
     let batch = waiting.iter().map(|(_, key)| key).take(most).take_while(|key| {
         let mask = key.secret.map(|secret| Unique::Mask(secret.masked));
         let unique = [Some(Unique::Id(&key.id)), Some(Unique::Name(&key.config.name)), mask];
+        // A group comes before or after what lies beneath it, never beside it.
+        let group = key.id.group();
+        let waits = groups.contains(&key.id)
+            || group.as_ref().is_some_and(|group| seen.contains(&Unique::Id(group)));
+        groups.extend(group);
         key.workspace == first.workspace
             && key.bootstraps == first.bootstraps
+            && !waits
             && unique.into_iter().flatten().all(|unique| seen.insert(unique))
     });
     batch.count()

@@ -107,7 +107,7 @@ impl Directory {
         }
         let changing = &stretch.changing;
         let mut entries: Vec<_> = stretch.names;
-        entries.retain(|(name, id)| search.matches(name) && !changing.contains(id));
+        entries.retain(|(name, id)| search.matches(name, id) && !changing.contains(id));
         let mut end = stretch.end;
         if entries.len() > wanted {
             entries.truncate(wanted);
@@ -135,7 +135,7 @@ impl Directory {
             after.is_none_or(|after| name > after) && end.as_ref().is_none_or(|end| name <= end)
         };
         let mut keys: Vec<_> = found.into_values().map(|found| found.record).collect();
-        keys.retain(|key| is_here(&key.config.name) && search.matches(&key.config.name));
+        keys.retain(|key| is_here(&key.config.name) && search.matches(&key.config.name, &key.id));
         let damaged = damaged.into_iter().map(|(name, id)| Err(DamagedKey { id, name }));
         let mut rows: Vec<Row> = keys.into_iter().map(Ok).chain(damaged).collect();
         rows.sort_by(|one, other| name_of(one).cmp(name_of(other)));

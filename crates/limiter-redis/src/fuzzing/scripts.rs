@@ -17,7 +17,8 @@ pub struct TakeShape(Shape);
 pub struct Extras {
     /// The time of the server after which nothing may be done; 0 for none.
     pub not_after: u64,
-    /// The number of a key, a field, and the value that it must have; nothing for none.
+    /// The number of a key, a field, and the value that it must have; nothing for none. Without a field, a key that must not be
+    /// there.
     pub guards: Vec<(usize, Vec<u8>, Vec<u8>)>,
     /// The number of a key, a field, and its value.
     pub puts: Vec<(usize, Vec<u8>, Vec<u8>)>,
@@ -25,7 +26,8 @@ pub struct Extras {
     pub drops: Vec<(usize, Vec<u8>)>,
     /// The kind of ledger operation, and its parameters.
     pub ledger: Option<(u8, Vec<Vec<u8>>)>,
-    /// The number of the key of closed days, and the end of the last one that is not kept.
+    /// The number of the key of closed days of the outermost level, which those of the others follow; and the end of the last
+    /// one that is not kept.
     pub history: Option<(usize, Timestamp)>,
 }
 
@@ -37,14 +39,15 @@ impl TakeShape {
 }
 
 /// The shape and the argument of an operation for `take`, with a kind of ledger operation or 0; none if only `apply` does it.
-/// Each record comes with whether it is the global one.
+/// There is a stamp for each level. Each record comes with its level, and whether it is the global one.
 pub fn take(
     operation: &Operation,
-    stamp: [u8; 8],
-    records: &[(bool, &Record)],
+    stamps: &[[u8; 8]],
+    records: &[(usize, bool, &Record)],
     ledger: u8,
 ) -> Option<(TakeShape, Vec<u8>)> {
-    let (shape, argument) = Shape::at_any_time(operation, Stamp(stamp), records, ledger)?;
+    let stamps: Vec<_> = stamps.iter().copied().map(Stamp).collect();
+    let (shape, argument) = Shape::at_any_time(operation, &stamps, records, ledger)?;
     Some((TakeShape(shape), argument))
 }
 
@@ -79,18 +82,19 @@ pub fn apply_text() -> String {
 }
 
 /// The arguments of `apply` for an operation on the records in these fields, up to the time. If nothing is compared, it shows
-/// others.
+/// others of each level. Each level has the stamp that must be there, and the next.
 pub fn apply(
     operation: &Operation,
     fields: Vec<Vec<u8>>,
     shown: Vec<Vec<u8>>,
-    stamps: [[u8; 8]; 2],
+    stamps: &[[[u8; 8]; 2]],
     extras: Extras,
 ) -> Vec<Vec<u8>> {
     let Extras { not_after, guards, puts, drops, ledger, history } = extras;
     let ledger = ledger.map(|(kind, given)| listed(kind, &given));
     let request = Request { keys: Vec::new(), not_after, guards, puts, drops, ledger, history };
-    arguments(operation, fields, shown, stamps.map(Stamp), request)
+    let stamps: Vec<_> = stamps.iter().map(|of_level| of_level.map(Stamp)).collect();
+    arguments(operation, fields, shown, &stamps, request)
 }
 
 /// An instant, as the last two arguments of a script.

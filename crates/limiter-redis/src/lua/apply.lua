@@ -1,36 +1,45 @@
 -- apply: does one operation, all of it or nothing, if everything is as its caller believes: the equivalent of `apply` in
 -- limiter-core's operation.rs. It knows no rule: it compares, takes, and moves marks along stops. step.rs writes the operation.
 --
--- KEYS     the hot and the cold hash of a key, then those that guards, puts, drops, the ledger and closed days name by numbers
+-- KEYS     of each level, the outermost first, the hot and the cold hash; then those that guards, puts, drops, the ledger and
+--          closed days name by numbers: closed days by that of the outermost level
 -- ARGV     the operation; the field of each record; the fields to show; for each guard the number of a key, a field and its
---          value ('' for none); for each put the same; for each drop a number and a field ('' for the whole key); what the
---          ledger is given
--- Answers  { seconds, letters, microseconds }: for each call A applied or R refused, A alone without calls; or T untimely, X
---          after its last time, S stale, G a guard differs, L the ledger has something else, N it is full, W wrong type, C a
---          record of another size; then the entry of the ledger or the times at which it has room; then after A, R and N the
---          records as they were, and after all others the records and the limits in the fields to show
+--          value ('' for none; without a field the key must not be there); for each put the same; for each drop a number and a
+--          field ('' for the whole key); what the ledger is given
+-- Answers  { seconds, letters, microseconds }: for each call A applied, b to p applied but to the soft levels that are its bits
+--          above a, or R refused; A alone without calls; or T untimely, X after its last time, S stale, G a guard differs, L the
+--          ledger has something else, N it is full, W wrong type, C a record of another size; then the entry of the ledger or
+--          the times at which it has room; then after A to p, R and N the records as they were, and after all others of each
+--          level the records and the limits in the fields to show
 local MAX, KEEP, ROLL, ANEW, BEGIN, END = 9007199254740991, 0, 2, 3, 4, 5
 local STARTED, ACCOUNT = 255, 254
 local KEYS, ARGV, pack, unpack, sub, rep, all = KEYS, ARGV, struct.pack, struct.unpack, string.sub, string.rep, unpack
 local now = second * 1000 + (time[2] - time[2] % 1000) / 1000
 local operation = ARGV[1]
-local from, till, not_after, records, shown, calls, guards, puts, drops, ledger, history, kept_after, place =
-  unpack('<i7i7i7HHHHHHBBi6', operation)
-local found = records > 0 and redis.pcall('HMGET', KEYS[1], all(ARGV, 2, records + 1)) or {}
+local from, till, not_after, records, shown, calls, guards, puts, drops, ledger, history, kept_after, levels, soft, place =
+  unpack('<i7i7i7HHHHHHBBi6BB', operation)
+local found, level_of, failed = {}, {}, false
+for level = 1, levels do
+  local count, first = 0, #level_of
+  count, place = unpack('<H', operation, place)
+  local stored = count > 0 and redis.pcall('HMGET', KEYS[2 * level - 1], all(ARGV, first + 2, first + count + 1)) or {}
+  failed = stored.err and stored or failed
+  for n = 1, count do found[first + n], level_of[first + n] = stored[n], level end
+end
 local first_guard, first_put = records + shown + 2, records + shown + 2 + 3 * guards
 local first_drop, given = first_put + 3 * puts, first_put + 3 * puts + 2 * drops
 --ledger
 local function answer(letters)
-  if string.find(letters, '^[ARN]') then return { time[1] .. letters .. time[2], entry, all(found, 1, records) } end
+  if string.find(letters, '^[ARNb-p]') then return { time[1] .. letters .. time[2], entry, all(found, 1, records) } end
   local parts = { time[1] .. letters .. time[2], entry }
-  for key = 1, shown > 0 and 2 or 0 do
+  for key = 1, shown > 0 and 2 * levels or 0 do
     local stored = redis.pcall('HMGET', KEYS[key], all(ARGV, records + 2, first_guard - 1))
     if stored.err then return string.find(stored.err, 'WRONGTYPE') and { time[1] .. 'W' .. time[2], entry } or stored end
     for n = 1, shown do parts[2 + (key - 1) * shown + n] = stored[n] end
   end
   return parts
 end
-if found.err then return string.find(found.err, 'WRONGTYPE') and { time[1] .. 'W' .. time[2], entry } or found end
+if failed then return string.find(failed.err, 'WRONGTYPE') and { time[1] .. 'W' .. time[2], entry } or failed end
 if ledger > 0 and is_listed() then return answer('L') end
 if now < from or now >= till then return answer('T') end
 if not_after > 0 then
@@ -38,8 +47,12 @@ if not_after > 0 then
   if real[1] * 1000 + math.floor(real[2] / 1000) > not_after then return answer('X') end
 end
 for guard = first_guard, first_put - 1, 3 do
-  local value = redis.pcall('HGET', KEYS[ARGV[guard] + 0], ARGV[guard + 1])
-  if (value or '') ~= ARGV[guard + 2] then return answer('G') end
+  local key, field = KEYS[ARGV[guard] + 0], ARGV[guard + 1]
+  if field == '' then
+    if redis.call('PTTL', key) ~= -2 then return answer('G') end -- it is there
+  elseif (redis.pcall('HGET', key, field) or '') ~= ARGV[guard + 2] then
+    return answer('G')
+  end
 end
 -- Reads each record, compares its windows, and moves them.
 local values, marks, counts, heads, closed = {}, {}, {}, {}, {}
@@ -122,10 +135,10 @@ for n = 1, records do
   end
   values[n], marks[n], counts[n], heads[n], strides[n] = v, m, count, prefix .. next_spans, stride
 end
--- Takes from all cells for each call, or from none.
-local letters, applied = '', calls == 0
+-- Takes from all cells for each call, or from none, but for the levels that are soft and have too little.
+local letters, applied, spared = '', calls == 0, 0
 for _ = 1, calls do
-  local fits, takes = true, {}
+  local short, takes, hard, all_short = {}, {}, false, levels
   for n = 1, records do
     local v, m, stops, stride, base, take = values[n], marks[n], from_stops[n], strides[n], 1, 1
     local of_record = { unpack('<' .. rep('i7', 2 * counts[n]), operation, place) }
@@ -133,16 +146,23 @@ for _ = 1, calls do
     for cell = 1, counts[n] do
       local left, mark = v[cell], m[cell]
       if stops and mark < stride - 1 then left = left + stops[base + mark] end
-      if left < of_record[take] then fits = false end
+      if left < of_record[take] then short[level_of[n]] = true end
       take, base = take + 2, base + stride
     end
   end
+  spared = 0
+  for level in pairs(short) do
+    local bit = 2 ^ (level - 1)
+    if soft % (2 * bit) < bit then hard = true end
+    spared, all_short = spared + bit, all_short - 1
+  end
+  local fits = not hard and (all_short > 0 or spared == 0)
   if fits then
     applied = true
     for n = 1, records do
       local v, m, stops, to, starts, stride = values[n], marks[n], from_stops[n], to_stops[n], start_marks[n], strides[n]
       local base, take = 1, 2
-      for cell = 1, counts[n] do
+      for cell = 1, short[level_of[n]] and 0 or counts[n] do
         local left, mark, top = v[cell], m[cell], stops and stride - 1 or 0
         if mark < top then
           left = left + stops[base + mark]
@@ -160,30 +180,39 @@ for _ = 1, calls do
       end
     end
   end
-  letters = letters .. (fits and 'A' or 'R')
+  letters = letters .. (not fits and 'R' or spared == 0 and 'A' or string.char(97 + spared))
 end
 if not applied then return answer(letters) end
 if ledger > 0 and is_full() then return answer('N') end
 -- Everything holds: writes.
 local identities, fresh = '', {}
 for n = 1, records do
-  local count, head = counts[n], heads[n]
-  -- The stamp, at the start of the global record, is no part of an identity.
-  identities = identities .. (n == 1 and sub(head, 9) or head)
-  fresh[2 * n - 1] = ARGV[n + 1]
-  fresh[2 * n] = head .. string.char(all(marks[n], 1, count)) .. pack('<' .. rep('i7', count), all(values[n], 1, count))
+  local count, head, level = counts[n], heads[n], level_of[n]
+  -- The stamp, at the start of a global record, is no part of an identity.
+  identities = identities .. (level ~= level_of[n - 1] and sub(head, 9) or head)
+  local of_level = fresh[level] or {}
+  local size = #of_level
+  fresh[level], of_level[size + 1] = of_level, ARGV[n + 1]
+  of_level[size + 2] = head .. string.char(all(marks[n], 1, count)) .. pack('<' .. rep('i7', count), all(values[n], 1, count))
 end
 -- Lua has room for 8,000 values at once, and a key may have more than half as many records.
-for first = 1, 2 * records, 4000 do redis.call('HSET', KEYS[1], all(fresh, first, math.min(first + 3999, 2 * records))) end
+for level, of_level in pairs(fresh) do
+  for first = 1, #of_level, 4000 do
+    redis.call('HSET', KEYS[2 * level - 1], all(of_level, first, math.min(first + 3999, #of_level)))
+  end
+end
 for put = first_put, first_drop - 1, 3 do redis.call('HSET', KEYS[ARGV[put] + 0], ARGV[put + 1], ARGV[put + 2]) end
 for drop = first_drop, given - 1, 2 do
   local key, field = KEYS[ARGV[drop] + 0], ARGV[drop + 1]
   if field == '' then redis.call('UNLINK', key) else redis.call('HDEL', key, field) end
 end
 if history > 0 and next(closed) then
-  for _, day in pairs(closed) do redis.call('ZADD', KEYS[history], day[1], day[2]) end
-  redis.call('ZREMRANGEBYSCORE', KEYS[history], '-inf', kept_after)
-  if clock_arguments == 0 then redis.call('PEXPIRE', KEYS[history], now - kept_after * 1000 + 172800000) end
+  for n, day in pairs(closed) do
+    local key = KEYS[history + level_of[n] - 1]
+    redis.call('ZADD', key, day[1], day[2])
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', kept_after)
+    if clock_arguments == 0 then redis.call('PEXPIRE', key, now - kept_after * 1000 + 172800000) end
+  end
 end
-if ledger > 0 then remember(identities) end
+if ledger > 0 then remember(identities, spared) end
 return answer(calls == 0 and 'A' or letters)

@@ -2,7 +2,7 @@
 -- given an id; how long that is remembered in ms (negative: as before) and two bounds, or a bound and how long an id that it
 -- confirms is remembered; then by kind: the id that it confirms or ''; what stands before and after the windows; the
 -- entry that must be there, and what takes its place.
-local order, entries, ended = KEYS[3], KEYS[4], KEYS[5]
+local order, entries, ended = KEYS[2 * levels + 1], KEYS[2 * levels + 2], KEYS[2 * levels + 3]
 local id, entry, known, life, most, most_ended = ARGV[given], false
 local last = 9007199254740991 -- Timestamp::MAX
 -- Whether the ledger has something else.
@@ -40,20 +40,20 @@ local function is_full()
   if ledger == 1 then entry = room(order, most) elseif ledger == 2 then entry = room(order, most) .. ',' .. room(ended, most_ended) end
   return ledger < 3 and entry ~= '' and entry ~= ','
 end
-local function remember(identities)
+local function remember(identities, spared)
   local ends, first, second = life >= 0 and math.min(now + life, last), ARGV[given + 2], ARGV[given + 3]
   if ledger == 1 then
     redis.call('ZADD', order, ends, id)
     local sooner, confirmed = math.min(now + most_ended, last), first ~= '' and redis.call('ZSCORE', order, first)
     if confirmed and confirmed + 0 > sooner then redis.call('ZADD', order, sooner, first) end
   elseif ledger == 2 then
-    redis.call('HSET', entries, id, struct.pack('<i7', ends) .. first .. identities .. second)
+    redis.call('HSET', entries, id, struct.pack('<i7B', ends, spared) .. first .. identities .. second)
     redis.call('ZADD', order, ends, id)
     if known then redis.call('ZREM', ended, id) end -- it ended, and has run out
   elseif not ends then
-    redis.call('HSET', entries, id, string.sub(entry, 1, 7) .. second)
+    redis.call('HSET', entries, id, string.sub(entry, 1, 8) .. second)
   else
-    redis.call('HSET', entries, id, struct.pack('<i7', ends) .. second)
+    redis.call('HSET', entries, id, struct.pack('<i7B', ends, 0) .. second)
     redis.call('ZREM', order, id)
     redis.call('ZADD', ended, ends, id)
   end

@@ -26,6 +26,7 @@ pub(crate) fn write_global(state: &KeyState) -> Vec<u8> {
         settings.shadow,
         settings.denies_other,
         settings.own_thresholds,
+        settings.kind == KeyKind::Group,
     ];
     let flags = (0..).zip(flags).fold(0, |all, (bit, is_set)| all | u8::from(is_set) << bit);
     let mut bytes = vec![FORMAT, flags];
@@ -86,7 +87,7 @@ pub(crate) fn read_state<'a>(
         _ => return Err(Misread::Newer),
     }
     let flags = reader.byte()?;
-    if flags >= 1 << 4 {
+    if flags >= 1 << 5 {
         return Err(Misread::Corrupt("a setting that does not exist"));
     }
     let has = |bit: u8| flags & (1 << bit) != 0;
@@ -121,7 +122,12 @@ pub(crate) fn read_state<'a>(
     let assets: Vec<_> = assets.collect::<Result<_, Misread>>()?;
     let other = other.map(|(hot, cold)| of_scope(hot, cold).map(|(_, scope)| scope)).transpose()?;
     let settings = KeySettings {
-        kind: if has(0) { KeyKind::Admin } else { KeyKind::Member },
+        kind: match (has(0), has(4)) {
+            (false, false) => KeyKind::Member,
+            (true, false) => KeyKind::Admin,
+            (false, true) => KeyKind::Group,
+            (true, true) => return Err(Misread::Corrupt("a key of two kinds")),
+        },
         expires_at,
         shadow: has(1),
         denies_other: has(2),

@@ -3,22 +3,23 @@
 //! | part | bytes |
 //! |---|---|
 //! | until when it is remembered | 7 |
+//! | of an open one: the levels in shadow that did not admit it, as bits | 1 |
 //! | 0 open, 1 settled, 2 cancelled | 1 |
 //! | requests, input tokens, output tokens and credits as reserved, and the same as estimated now | 2 × 4 × 7 |
-//! | of an open one: the number of scopes that admitted it; of each which one it is, its windows as bits, and the number of changes of its limits | 1 + n × (1 + 1 + 4) |
+//! | of an open one: the number of scopes that were compared; of each its level and which one it is, its windows as bits, and the number of changes of its limits | 1 + n × (1 + 1 + 4) |
 //! | … then of each: the generation, and of each window that ends its end and rebases | 4 + n × (6 + 1) |
 //! | of an ended one: requests, input tokens, output tokens and credits as charged; the token of the call that ended it | 4 × 7 + 16 |
 //! | `a` and the asset, or nothing | |
 
 use limiter_core::prepare::Prepared;
 use limiter_core::{
-    Admission, AdmittedScope, AssetId, Charge, Credits, Place, Reservation, ReservationEnd, Scope,
-    Span, Timestamp, Window,
+    Admission, AdmittedScope, AssetId, Charge, Credits, LevelPlace, LevelSet, Reservation,
+    ReservationEnd, Scope, Span, Timestamp, Window,
 };
 
 use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, timestamp};
 use super::hot::read_span;
-use super::{Known, Misread, asset_field};
+use super::{KnownLevels, Misread, asset_field};
 
 /// The unique name of one call that ends a reservation. No other call of any process has it.
 pub(crate) type Token = [u8; 16];
@@ -33,7 +34,11 @@ pub(crate) struct Entry {
 }
 
 /// The bytes before the windows that admitted a new reservation: those that the operation leads to.
-pub(crate) fn before_windows(estimate: &Charge, prepared: &Prepared, known: &Known) -> Vec<u8> {
+pub(crate) fn before_windows(
+    estimate: &Charge,
+    prepared: &Prepared,
+    known: &KnownLevels,
+) -> Vec<u8> {
     let mut bytes = vec![OPEN];
     push_charge(&mut bytes, estimate);
     push_charge(&mut bytes, estimate);
@@ -42,7 +47,7 @@ pub(crate) fn before_windows(estimate: &Charge, prepared: &Prepared, known: &Kno
     for (place, step) in places.into_iter().zip(&prepared.operation().steps) {
         let windows = step.windows.iter().filter(|of| of.is_counted());
         let bits = windows.fold(0, |bits, of| bits | 1 << of.window as u8);
-        let changes = known.state.scope_at(place).map_or(0, |scope| scope.changes());
+        let changes = known.scope_at(place).map_or(0, |scope| scope.changes());
         bytes.extend([scope_code(place), bits]);
         bytes.extend(changes.to_le_bytes());
     }
@@ -54,7 +59,7 @@ pub(crate) fn after_windows(asset: Option<&AssetId>) -> Vec<u8> {
     asset.map(asset_field).unwrap_or_default()
 }
 
-/// A reservation that goes on with another estimate: all but until when it is remembered.
+/// A reservation that goes on with another estimate: all but the first [`REMEMBERED`] bytes.
 pub(crate) fn amended(before: &[u8], reservation: &Reservation, estimate: &Charge) -> Vec<u8> {
     let mut bytes = vec![OPEN];
     push_charge(&mut bytes, reservation.reserved());
@@ -63,7 +68,7 @@ pub(crate) fn amended(before: &[u8], reservation: &Reservation, estimate: &Charg
     bytes
 }
 
-/// A reservation that has ended: all but until when it is remembered.
+/// A reservation that has ended: all but the first [`REMEMBERED`] bytes.
 pub(crate) fn ended(reservation: &Reservation, end: ReservationEnd, token: Token) -> Vec<u8> {
     let (state, actual) = match end {
         ReservationEnd::Settled(actual) => (SETTLED, actual),
@@ -89,12 +94,13 @@ fn push_charge(bytes: &mut Vec<u8>, charge: &Charge) {
 pub(crate) fn read_entry(bytes: &[u8]) -> Result<Entry, Misread> {
     let mut reader = Reader::new(bytes);
     let until = timestamp(reader.int::<7>()?)?;
+    let spared = LevelSet::from_bits(reader.byte()?);
     let state = reader.byte()?;
     let reserved = read_charge(&mut reader)?;
     let estimate = read_charge(&mut reader)?;
     let (mut admission, mut ended_by) = (Admission::default(), None);
     let end = if state == OPEN {
-        admission = read_admission(&mut reader)?;
+        admission = read_admission(&mut reader, spared)?;
         None
     } else {
         let actual = read_charge(&mut reader)?;
@@ -117,15 +123,16 @@ pub(crate) fn read_entry(bytes: &[u8]) -> Result<Entry, Misread> {
     Ok(Entry { until, reservation, ended_by })
 }
 
-fn read_admission(reader: &mut Reader<'_>) -> Result<Admission, Misread> {
+fn read_admission(reader: &mut Reader<'_>, spared: LevelSet) -> Result<Admission, Misread> {
     let mut scopes = Vec::new();
     for _ in 0..reader.byte()? {
-        let scope = Scope::ALL.get(usize::from(reader.byte()?)).ok_or(NO_WINDOWS)?;
+        let code = usize::from(reader.byte()?);
+        let (level, scope) = (code / SCOPES, Scope::ALL.get(code % SCOPES).ok_or(NO_WINDOWS)?);
         let bits = reader.byte()?;
-        scopes.push((*scope, bits, u32::from_le_bytes(reader.array()?)));
+        scopes.push((level, *scope, bits, u32::from_le_bytes(reader.array()?)));
     }
     let mut admitted = Vec::new();
-    for (scope, bits, changes) in scopes {
+    for (level, scope, bits, changes) in scopes {
         let generation = u32::from_le_bytes(reader.array()?);
         let mut windows = Vec::new();
         for window in Window::ALL.into_iter().filter(|window| bits & (1 << *window as u8) != 0) {
@@ -133,7 +140,9 @@ fn read_admission(reader: &mut Reader<'_>) -> Result<Admission, Misread> {
             windows.push((window, span));
         }
         let windows = windows.into_iter().collect();
-        admitted.push(AdmittedScope { scope, generation, changes, windows });
+        if !spared.contains(level) {
+            admitted.push(AdmittedScope { level, scope, generation, changes, windows });
+        }
     }
     Ok(Admission::new(admitted))
 }
@@ -154,14 +163,18 @@ pub(crate) fn read_until(score: &[u8]) -> Result<Timestamp, Misread> {
     timestamp(unix_ms as i64)
 }
 
-const fn scope_code(place: Place) -> u8 {
-    place.scope() as u8
+const fn scope_code(at: LevelPlace) -> u8 {
+    (at.level * SCOPES) as u8 + at.place.scope() as u8
 }
 
+/// The bytes that a script writes by itself: until when it is remembered, and who did not admit it.
+pub(crate) const REMEMBERED: usize = 7 + 1;
 const OPEN: u8 = 0;
 const SETTLED: u8 = 1;
 const CANCELLED: u8 = 2;
 /// Where the scopes that admitted it begin.
-const SCOPES_AT: usize = 7 + 1 + 8 * 7;
+const SCOPES_AT: usize = 7 + 1 + 1 + 8 * 7;
+/// How many kinds of scopes a level has room for.
+const SCOPES: usize = 4;
 const NO_WINDOWS: Misread = Misread::Corrupt("a reservation of windows that do not exist");
 const NO_ASSET: Misread = Misread::Corrupt("a reservation of no asset that exists");

@@ -16,22 +16,27 @@ pub(crate) struct Counted {
     pub(crate) puts: usize,
     pub(crate) drops: usize,
     pub(crate) ledger: u8,
-    /// The number of the key of closed days, and the end of the last one that is not kept.
+    /// The number of the key of closed days of the outermost level, which those of the others follow, and the end of the last one that is not kept.
     pub(crate) history: Option<(usize, Timestamp)>,
 }
 
-/// An operation on records, of which the first, the global one, has these stamps: the one that must be there, and the next. It
-/// must not be done after this time of the server; 0 stands for any.
+/// An operation on the records of levels, of which the first of each, the global one, has these stamps: the one that must be
+/// there, and the next. It must not be done after this time of the server; 0 stands for any.
 pub(crate) fn packed(
     operation: &Operation,
-    stamps: [Stamp; 2],
+    stamps: &[[Stamp; 2]],
     not_after: u64,
     counted: Counted,
 ) -> Vec<u8> {
-    let Operation { from, until, steps, calls } = operation;
-    let mut bytes = head(*from, *until, not_after, steps.len(), calls.len(), counted);
-    for (number, step) in steps.iter().enumerate() {
-        push_step(&mut bytes, step, (number == 0).then_some(stamps));
+    let Operation { from, until, steps, soft, calls } = operation;
+    let records = |level| steps.iter().filter(|step| step.level == level).count();
+    let records: Vec<_> = (0..stamps.len()).map(records).collect();
+    let mut bytes = head(*from, *until, not_after, &records, soft.bits(), calls.len(), counted);
+    let mut last = None;
+    for step in steps {
+        let is_first = last != Some(step.level);
+        last = Some(step.level);
+        push_step(&mut bytes, step, stamps.get(step.level).copied().filter(|_| is_first));
     }
     for takes in calls.iter().flatten().flatten() {
         push_int::<7>(&mut bytes, takes.least);
@@ -40,17 +45,18 @@ pub(crate) fn packed(
     bytes
 }
 
-/// An operation that is never done, to see these fields and the ledger.
-pub(crate) fn look(shown: usize, ledger: u8) -> Vec<u8> {
+/// An operation that is never done, to see these fields of so many levels, and the ledger.
+pub(crate) fn look(levels: usize, shown: usize, ledger: u8) -> Vec<u8> {
     let never = Timestamp::START_OF_1970;
-    head(never, never, 0, 0, 0, Counted { shown, ledger, ..Counted::default() })
+    head(never, never, 0, &vec![0; levels], 0, 0, Counted { shown, ledger, ..Counted::default() })
 }
 
 fn head(
     from: Timestamp,
     until: Timestamp,
     not_after: u64,
-    records: usize,
+    records: &[usize],
+    soft: u8,
     calls: usize,
     counted: Counted,
 ) -> Vec<u8> {
@@ -60,12 +66,15 @@ fn head(
     push_int::<7>(&mut bytes, until.unix_ms().min(NO_END));
     push_int::<7>(&mut bytes, i64::try_from(not_after).unwrap_or(NO_END).min(NO_END));
     let Counted { shown, guards, puts, drops, ledger, history } = counted;
-    for count in [records, shown, calls, guards, puts, drops] {
-        bytes.extend(u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes());
+    let short = |count: usize| u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes();
+    for count in [records.iter().sum(), shown, calls, guards, puts, drops] {
+        bytes.extend(short(count));
     }
     let (key, kept_after) = history.unwrap_or((0, Timestamp::START_OF_1970));
     bytes.extend([ledger, key as u8]);
     push_end(&mut bytes, kept_after);
+    bytes.extend([records.len() as u8, soft]);
+    bytes.extend(records.iter().flat_map(|count| short(*count)));
     bytes
 }
 

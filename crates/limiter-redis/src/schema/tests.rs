@@ -3,9 +3,9 @@
 use limiter_conformance::fixtures::NOON;
 use limiter_core::operation::{CellStep, Guard, Operation, Origin, Step, WindowStep};
 use limiter_core::{
-    ANY, Admission, AdmittedScope, Charge, Credits, DayHistory, KeyConfig, KeyKind, Ladder, Limits,
-    MAX_COUNT, Pending, Reservation, ReservationEnd, Scope, ScopeState, Since, Span, Stops, Take,
-    Thresholds, TimeZone, Unit, Window, prepare,
+    ANY, Admission, AdmittedScope, Charge, Credits, DayHistory, KeyConfig, KeyId, KeyKind, Ladder,
+    LevelSet, Limits, MAX_COUNT, Pending, Reservation, ReservationEnd, Scope, ScopeState, Since,
+    Span, Stops, Take, Thresholds, TimeZone, Unit, Window, prepare,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,6 +15,7 @@ use redis::Value;
 use super::bytes::Reader;
 use super::hot::push_span;
 use super::*;
+use crate::answer::Answer;
 use crate::fuzzing;
 
 /// An entry point of fuzzing: whether the bytes made sense.
@@ -101,19 +102,29 @@ fn cold_other() -> Vec<u8> {
 }
 
 /// A call of 1 request for `m1`, with tokens and credits, that was reserved before the first rebase, and amended to 5 requests.
+/// Its key has a group, the first level.
 fn entry() -> Vec<u8> {
     let numbers = [1, 2, 3, 4, 5, 6, 7, 8];
     let admitted = [
-        vec![2],
+        vec![3],
         vec![0, 0b10_0101, 0, 0, 0, 0],
-        vec![1, 0b101, 9, 0, 0, 0],
+        vec![4, 0b10_0101, 0, 0, 0, 0],
+        vec![4 + 1, 0b101, 9, 0, 0, 0],
+        vec![7, 0, 0, 0],
+        windows([(Window::Minute, 4), (Window::Day, 5)]),
         vec![1, 0, 0, 0],
         windows([(Window::Minute, 0), (Window::Day, 1)]),
         vec![2, 0, 0, 0],
         windows([(Window::Minute, 2), (Window::Day, 3)]),
     ];
-    let until = ints::<7>(&[NOON.unix_ms() + 1]);
-    [until, vec![0], ints::<7>(&numbers), admitted.concat(), b"am1".to_vec()].concat()
+    let (until, spared) = (ints::<7>(&[NOON.unix_ms() + 1]), vec![0]);
+    [until, spared, vec![0], ints::<7>(&numbers), admitted.concat(), b"am1".to_vec()].concat()
+}
+
+/// A key and its group, as they were read: the two are alike.
+fn two_levels() -> KnownLevels {
+    let known = || Arc::new(read(&fields(0)).unwrap());
+    KnownLevels::new(vec![known(), known()])
 }
 
 /// The hot and the cold field of a key, those of its asset, and those of other assets.
@@ -128,7 +139,7 @@ fn read(fields: &[Vec<u8>; 6]) -> Result<Known, Misread> {
 
 #[test]
 fn a_key_is_written_and_read_by_its_layout() {
-    for (kind, code) in [(KeyKind::Member, 0), (KeyKind::Admin, 1)] {
+    for (kind, code) in [(KeyKind::Member, 0), (KeyKind::Admin, 1), (KeyKind::Group, 1 << 4)] {
         let state = key(kind);
         let written = state.every_scope().map(|(id, scope)| {
             let (is_global, record) = (id == ScopeId::GLOBAL, scope.record());
@@ -232,9 +243,10 @@ fn a_window_that_will_have_limits_is_read_as_it_was_written() {
 fn bytes_that_no_version_writes_are_no_key() {
     let too_much = [0, 0, 0, 0, 0, 0, 0x20];
     let unaligned = ints::<6>(&[NOON.unix_ms() / 1_000 + 61]);
-    let damages: [(&str, usize, usize, &[u8]); 29] = [
+    let damages: [(&str, usize, usize, &[u8]); 30] = [
         ("no format", 1, 0, &[0]),
-        ("a setting that does not exist", 1, 1, &[16]),
+        ("a setting that does not exist", 1, 1, &[1 << 5]),
+        ("an admin and a group", 1, 1, &[1 | 1 << 4]),
         ("an expiry out of bounds", 1, 2, &[1, 0, 0, 0, 0, 0, 0x40]),
         ("a threshold above 100 %", 1, 10, &[101]),
         ("thresholds that fall", 1, 9, &[100, 80]),
@@ -304,28 +316,50 @@ fn an_open_reservation_is_written_and_read_by_its_layout() {
     assert_eq!((until, ended_by, reservation.end()), (after_noon(), None, None));
     assert_eq!(reservation, reserved());
 
-    let known = read(&fields(0)).unwrap();
+    let (known, key) = (two_levels(), in_group());
     let (estimate, asset) = (charge([1, 2, 3, 4]), m1());
-    let located = known.state.locate(Some(&asset));
-    let prepared = prepare::check(&known.state, located, &[estimate], true, NOON);
+    let of = Subject { key: &key, asset: Some(&asset) };
+    let prepared = prepare::check(&known.met(of), &[estimate], true, NOON);
     let scopes_at = 1 + 8 * 7;
     let before = before_windows(&estimate, &prepared, &known);
-    assert_eq!(before[..1 + 4 * 7], stored[7..7 + 1 + 4 * 7]);
-    assert_eq!(before[1 + 4 * 7..scopes_at], stored[8..8 + 4 * 7], "the same as estimated");
-    // No change of limits had taken effect at once.
-    let scopes = [2, 0, 0b10_0101, 0, 0, 0, 0, 1, 0b101, 0, 0, 0, 0];
-    assert_eq!(before[scopes_at..], scopes);
+    assert_eq!(before[..1 + 4 * 7], stored[REMEMBERED..REMEMBERED + 1 + 4 * 7]);
+    assert_eq!(before[1 + 4 * 7..scopes_at], stored[9..9 + 4 * 7], "the same as estimated");
+    // Of each level the global scope and that of the asset. No change of limits had taken effect at once.
+    let scopes = [(0, 0b10_0101), (1, 0b101), (4, 0b10_0101), (5, 0b101)];
+    let scopes = scopes.map(|(scope, windows)| [scope, windows, 0, 0, 0, 0]).concat();
+    assert_eq!(before[scopes_at..], [vec![4], scopes].concat());
     assert_eq!(after_windows(Some(&asset)), b"am1");
     assert_eq!(after_windows(None), b"");
 
     for more in [[5, 6, 7, 9], [0, 0, 0, 0]].map(charge) {
         let amended = amended(&stored, &reservation, &more);
-        assert_eq!(amended.len(), stored.len() - 7);
-        let read = read_entry(&[&stored[..7], &amended].concat()).unwrap().reservation;
+        assert_eq!(amended.len(), stored.len() - REMEMBERED);
+        let read = read_entry(&[&stored[..REMEMBERED], &amended].concat()).unwrap().reservation;
         let expected =
             Reservation::from_parts(Some(m1()), charge([1, 2, 3, 4]), more, admitted(), None);
         assert_eq!(read, expected);
     }
+}
+
+/// It was not charged there, so that nothing is handed back; and an amendment does not change that.
+#[test]
+fn a_level_that_a_reservation_was_not_charged_to_is_none_that_admitted_it() {
+    let admitted_by = |spared: &[usize]| {
+        let mut stored = entry();
+        stored[7] = LevelSet::from_iter(spared.iter().copied()).bits();
+        let reservation = read_entry(&stored).unwrap().reservation;
+        let amended = amended(&stored, &reservation, &charge([0; 4]));
+        let read = read_entry(&[&stored[..REMEMBERED], &amended].concat()).unwrap().reservation;
+        assert_eq!(read.admission(), reservation.admission());
+        let scopes = reservation.admission().scopes().iter();
+        scopes.map(|scope| (scope.level, scope.scope)).collect::<Vec<_>>()
+    };
+    let (group, key, asset) = ((0, Scope::Global), (1, Scope::Global), (1, Scope::Asset));
+    assert_eq!(admitted_by(&[]), [group, key, asset]);
+    assert_eq!(admitted_by(&[0]), [key, asset]);
+    assert_eq!(admitted_by(&[1]), [group]);
+    assert_eq!(admitted_by(&[0, 1]), []);
+    assert_eq!(admitted_by(&[2, 3]), [group, key, asset]);
 }
 
 #[test]
@@ -333,13 +367,15 @@ fn an_ended_reservation_is_written_and_read_by_its_layout() {
     for end in [ReservationEnd::Settled(charge([9, 10, 11, 12])), ReservationEnd::Cancelled] {
         let token = *b"sixteen letters.";
         let written =
-            [&ints::<7>(&[after_noon().unix_ms()])[..], &ended(&reserved(), end, token)].concat();
+            [&ints::<7>(&[after_noon().unix_ms()])[..], &[0], &ended(&reserved(), end, token)]
+                .concat();
         let (state, actual) = match end {
             ReservationEnd::Settled(_) => (1, [9, 10, 11, 12]),
             ReservationEnd::Cancelled => (2, [0; 4]),
         };
         let numbers = [&[1, 2, 3, 4, 5, 6, 7, 8], &actual[..]].concat();
-        assert_eq!(written[7..], [&[state], &ints::<7>(&numbers)[..], &token, b"am1"].concat());
+        let expected = [&[state], &ints::<7>(&numbers)[..], &token, b"am1"].concat();
+        assert_eq!(written[REMEMBERED..], expected);
         let read = read_entry(&written).unwrap();
         assert_eq!((read.until, read.ended_by), (after_noon(), Some(token)));
         assert_eq!((read.reservation.end(), read.reservation.asset()), (Some(end), Some(&m1())));
@@ -356,12 +392,12 @@ fn bytes_that_no_version_writes_are_no_reservation() {
     }
     let damages: [(&str, usize, &[u8]); 9] = [
         ("a time out of bounds", 0, &[0, 0, 0, 0, 0, 0, 0x20]),
-        ("no end", 7, &[3]),
-        ("negative requests", 8, &[0xff; 7]),
-        ("negative tokens", 15, &[0xff; 7]),
-        ("more tokens than can be counted", 15, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f]),
-        ("credits out of bounds", 29, &[0, 0, 0, 0, 0, 0, 0x20]),
-        ("a scope that does not exist", 65, &[3]),
+        ("no end", 8, &[3]),
+        ("negative requests", 9, &[0xff; 7]),
+        ("negative tokens", 16, &[0xff; 7]),
+        ("more tokens than can be counted", 16, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f]),
+        ("credits out of bounds", 30, &[0, 0, 0, 0, 0, 0, 0x20]),
+        ("a scope that does not exist", 66, &[3]),
         ("no asset", asset_at, b"b"),
         ("an asset that is no text", asset_at + 1, &[0xff]),
     ];
@@ -387,7 +423,8 @@ fn the_time_until_which_an_id_is_remembered_is_a_whole_number_within_bounds() {
 fn the_head_of_an_answer_is_a_time_and_letters() {
     assert_eq!(head_of(b"1760011200AR1999"), Ok((after_noon(), &b"AR"[..])));
     assert_eq!(head_of(b"-1T0"), Ok((Timestamp::from_unix_ms(-1_000), &b"T"[..])));
-    for odd in ["", "A", "1A", "A1", "1A2B", "1A 2", "99999999999999999999A0", "1a2", "1-A0"] {
+    assert_eq!(head_of(b"1760011200Ab1999"), Ok((after_noon(), &b"Ab"[..])));
+    for odd in ["", "A", "1A", "A1", "1A2B", "1A 2", "99999999999999999999A0", "1-A0"] {
         assert_eq!(head_of(odd.as_bytes()), Err(NOT_AN_ANSWER), "{odd:?}");
     }
 }
@@ -405,6 +442,7 @@ fn a_step_is_packed_as_the_script_unpacks_it() {
         cells: (0..before).map(|at| cell(Unit::Requests, Origin::Kept(at))).collect(),
     };
     let step = |windows: [WindowStep; 3], stops| Step {
+        level: 0,
         generation: 7,
         windows: windows.into_iter().collect(),
         stops,
@@ -429,16 +467,18 @@ fn a_step_is_packed_as_the_script_unpacks_it() {
         let call = [step.cells().enumerate().map(|(at, _)| take(at)).collect()];
         let steps = [step.clone()].into_iter().collect();
         let calls = [call.into_iter().collect()].into_iter().collect();
-        let operation = Operation { from: NOON, until, steps, calls };
+        let operation = Operation { from: NOON, until, steps, soft: LevelSet::ALL, calls };
         let history = Some((6, NOON));
         let counted = Counted { shown: 2, guards: 3, puts: 4, drops: 70_000, ledger: 3, history };
-        packed(&operation, [STAMP, Stamp([9; 8])], u64::MAX, counted)
+        packed(&operation, &[[STAMP, Stamp([9; 8])]], u64::MAX, counted)
     };
     let numbers = [1, 0, 2, 0, 1, 0, 3, 0, 4, 0, 0xff, 0xff, 3, 6];
     let head = [
         &ints::<7>(&[NOON.unix_ms(), until.unix_ms(), 1 << 54])[..],
         &numbers,
         &ints::<6>(&[NOON.unix_ms() / 1_000]),
+        // One level, all that are soft, and the records of that one.
+        &[1, 0xff, 1, 0],
     ]
     .concat();
     let takes = ints::<7>(&[ANY, 0, 1, -1, 1, -2, 1, -3]);
@@ -516,6 +556,128 @@ fn a_step_is_packed_as_the_script_unpacks_it() {
         packed_with(&step(reshaped, false)),
         [head, prefixes(&[]), other_shape, takes].concat()
     );
+}
+
+/// The first record of each level is the global one, which begins with a stamp.
+#[test]
+fn each_level_is_packed_with_its_records_and_its_stamps() {
+    let step = |level, generation| {
+        let windows = Default::default();
+        Step { level, generation, windows, stops: false }
+    };
+    let steps = [step(0, 1), step(1, 2), step(1, 3), step(2, 4)].into_iter().collect();
+    let soft = LevelSet::from_iter([1]);
+    let until = Timestamp::MAX;
+    let operation = Operation { from: NOON, until, steps, soft, calls: Default::default() };
+    let stamps = [1, 3, 5].map(|number| [number, number + 1].map(|byte| Stamp([byte; 8])));
+    let bytes = packed(&operation, &stamps, 0, Counted::default());
+    let times = 3 * 7;
+    let records = [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(bytes[times..times + 12], records, "all records");
+    let levels_at = times + 12 + 2 + 6;
+    assert_eq!(bytes[levels_at..levels_at + 8], [3, 0b10, 1, 0, 2, 0, 1, 0], "those of each level");
+    let prefix = |stamp: &[u8], generation: u8| {
+        let prefix = [stamp, &[generation, 0, 0, 0]].concat();
+        [vec![prefix.len() as u8], prefix].concat()
+    };
+    let packed = |stamps: Option<[u8; 2]>, generation| {
+        let prefixes = match stamps {
+            Some(stamps) => stamps.map(|stamp| prefix(&[stamp; 8], generation)).concat(),
+            None => [prefix(&[], generation), prefix(&[], generation)].concat(),
+        };
+        [prefixes, vec![0, 0, 0, 0, 0, 0, 0, 1]].concat()
+    };
+    let steps = [
+        packed(Some([1, 2]), 1),
+        packed(Some([3, 4]), 2),
+        packed(None, 3),
+        packed(Some([5, 6]), 4),
+    ];
+    assert_eq!(bytes[levels_at + 8..], steps.concat());
+}
+
+/// An answer of `apply`, of a head and of no entry, with these parts.
+fn answer(head: &[u8], parts: &[Option<Vec<u8>>]) -> Value {
+    let parts = parts.iter().map(|part| part.as_deref().map_or(Value::Nil, bulk));
+    Value::Array([bulk(head), Value::Nil].into_iter().chain(parts).collect())
+}
+
+#[test]
+fn the_levels_are_read_from_what_an_answer_shows_of_each() {
+    let (key, asset) = (in_group(), m1());
+    let [hot, cold, hot_asset, cold_asset, hot_other, cold_other] = fields(1 << 4);
+    let group = [hot, hot_asset, hot_other, cold, cold_asset, cold_other].map(Some);
+    let [hot, cold, ..] = fields(0);
+    let own = [Some(hot), None, None, Some(cold), None, None];
+    let found = |group: &[Option<Vec<u8>>], own: &[Option<Vec<u8>>]| {
+        let of = Subject { key: &key, asset: Some(&asset) };
+        let reply = answer(b"1760011200S0", &[group, own].concat());
+        Answer::of_apply(&reply).unwrap().found(of)
+    };
+    let known = found(&group, &own).unwrap().unwrap();
+    let kinds: Vec<_> = known.iter().map(|known| known.state.kind()).collect();
+    assert_eq!(kinds, [KeyKind::Group, KeyKind::Member]);
+    let assets: Vec<_> = known.iter().map(|known| known.state.assets().count()).collect();
+    assert_eq!(assets, [1, 0]);
+
+    assert_is!(found(&group, &[const { None }; 6]), Ok(None), "no such key");
+    assert_is!(found(&[const { None }; 6], &[const { None }; 6]), Ok(None), "no such key");
+    assert_is!(found(&[const { None }; 6], &own), Err(Misread::Corrupt(_)), "its group is gone");
+    for field in 0..6 {
+        for by in [None, Some(vec![0])] {
+            let mut damaged = group.clone();
+            damaged[field] = by;
+            assert_is!(found(&damaged, &own), Err(Misread::Corrupt(_)), "{field}");
+        }
+    }
+}
+
+#[test]
+fn the_records_of_an_answer_are_those_of_their_levels() {
+    let known = two_levels();
+    let places: Vec<_> = [0, 1]
+        .into_iter()
+        .flat_map(|level| [Place::Global, Place::Asset(0)].map(|place| LevelPlace { level, place }))
+        .collect();
+    // One request less is left of the group, one input token less of the asset of the key.
+    let [mut group, mut of_asset] = [hot(), hot_asset()];
+    group[33] -= 1;
+    of_asset[23] -= 1;
+    let records = [group.clone(), hot_asset(), hot(), of_asset].map(Some);
+    let reply = answer(b"1760011200b0", &records);
+    let read = Answer::of_apply(&reply).unwrap();
+    assert_eq!(read.applied(0), Some(LevelSet::from_iter([0])));
+    let before = read.before(&known, &places).unwrap();
+    let left = |at: &LevelPlace| {
+        let record = before.scope_at(*at).unwrap().record().stored();
+        record.windows[0].cells[0].value
+    };
+    assert_eq!(places.iter().map(left).collect::<Vec<_>>(), [5 - 2 - 1, 3 - 1, 5 - 2, 3 - 1 - 1]);
+
+    for record in 0..4 {
+        let mut damaged = records.clone();
+        damaged[record].as_mut().unwrap().pop();
+        let reply = answer(b"1760011200A0", &damaged);
+        let before = Answer::of_apply(&reply).unwrap().before(&known, &places);
+        assert_is!(before, Err(Misread::Corrupt(_)), "{record}");
+    }
+    // With another stamp, these are not the limits of the group.
+    group[0] += 1;
+    let reply =
+        answer(b"1760011200A0", &[Some(group), records[1].clone(), Some(hot()), Some(hot_asset())]);
+    assert_is!(Answer::of_apply(&reply).unwrap().before(&known, &places), Err(NOT_AN_ANSWER));
+}
+
+#[test]
+fn a_letter_says_in_which_levels_a_call_did_not_fit() {
+    let reply = answer(b"1760011200AbRp0", &[]);
+    let answer = Answer::of_apply(&reply).unwrap();
+    let applied = [0, 1, 2, 3, 4].map(|call| answer.applied(call).map(LevelSet::bits));
+    assert_eq!(applied, [Some(0), Some(1), None, Some(15), None]);
+    for odd in ["a", "q", "B"] {
+        let reply = self::answer(format!("1760011200{odd}0").as_bytes(), &[]);
+        assert_is!(Answer::of_apply(&reply), Err(NOT_AN_ANSWER), "{odd}");
+    }
 }
 
 fn closed(account: [i64; 4], field: &[u8]) -> Vec<u8> {
@@ -639,13 +801,24 @@ fn inputs() -> Vec<(&'static str, Reads, Vec<u8>)> {
     let state = [all(fields()), numbers(&[1, 1, 1, 1, NOON.unix_ms()])].concat();
     // A charge of a little; the state shows the order of fields.
     let at_hand = [all(fields()), numbers(&[1, 1, 1, 1, 1, 0, 0, 1])].concat();
-    let text = |text: &str| all([vec![text.as_bytes().to_vec()], fields()].concat());
-    let replies =
-        [(0, "1760011200AA0"), (1, "1760011200S0"), (3, "1760011200A0"), (4, "1760011200N0")];
-    let replies =
-        replies.map(|(shape, of_text)| [vec![shape, 2], text(of_text), at_hand.clone()].concat());
+    // Two calls of a key without a group, or, from 128 on, with one.
+    let replies = [
+        (0, 2, "1760011200AA0"),
+        (1, 2, "1760011200S0"),
+        (3, 2, "1760011200A0"),
+        (4, 2, "1760011200N0"),
+        (0, 132, "1760011200AR0"),
+        (1, 132, "1760011200S0"),
+        (4, 132, "1760011200bA0"),
+    ];
+    let replies = replies.map(|(shape, head, text)| {
+        let levels = if head < 128 { 1 } else { 2 };
+        let shown = [&[text.as_bytes().to_vec()][..], &vec![fields(); 2 * levels].concat()];
+        [vec![shape, head], all(shown.concat()), numbers(&[1, 1, 1, 1, 1, 0, 0, 1])].concat()
+    });
     let end = [
         &ints::<7>(&[NOON.unix_ms()])[..],
+        &[0],
         &ended(&reserved(), ReservationEnd::Cancelled, [1; 16]),
     ];
     let remembered =
@@ -703,7 +876,8 @@ fn reserved() -> Reservation {
 }
 
 fn admitted() -> Admission {
-    let scope = |scope, generation, changes, windows: &[(Window, Span)]| AdmittedScope {
+    let scope = |level, scope, generation, changes, windows: &[(Window, Span)]| AdmittedScope {
+        level,
         scope,
         generation,
         changes,
@@ -715,12 +889,20 @@ fn admitted() -> Admission {
             (Window::Day, span(Window::Day, rebases[1])),
         ]
     };
-    let ever = [&spans([0, 1])[..], &[(Window::Ever, Span::EVER)]].concat();
-    Admission::new([scope(Scope::Global, 1, 0, &ever), scope(Scope::Asset, 2, 9, &spans([2, 3]))])
+    let ever = |rebases| [&spans(rebases)[..], &[(Window::Ever, Span::EVER)]].concat();
+    Admission::new([
+        scope(0, Scope::Global, 7, 0, &ever([4, 5])),
+        scope(1, Scope::Global, 1, 0, &ever([0, 1])),
+        scope(1, Scope::Asset, 2, 9, &spans([2, 3])),
+    ])
 }
 
 fn after_noon() -> Timestamp {
     Timestamp::from_unix_ms(NOON.unix_ms() + 1)
+}
+
+fn in_group() -> KeyId {
+    "g/k".parse().unwrap()
 }
 
 fn m1() -> AssetId {

@@ -2,6 +2,7 @@
 //! cannot be read. The other keys go on.
 
 mod damage;
+mod groups;
 mod reservations;
 mod server;
 

@@ -10,6 +10,7 @@ mod differential;
 mod faults;
 #[cfg(feature = "metrics")]
 mod figures;
+mod groups;
 mod sentinel;
 #[cfg(feature = "fuzzing")]
 mod stale;

@@ -31,7 +31,7 @@ pub(super) fn reserved(
 #[derive(Serialize, ToSchema)]
 #[schema(as = Reserved)]
 pub(super) struct ReservedAnswer<'a> {
-    /// The id of the reservation; null if it was denied, or let through in shadow mode: then there is nothing to settle.
+    /// The id of the reservation; null if it was denied, or shadow mode alone let it through: then there is nothing to settle.
     #[schema(required = true)]
     reservation: Option<&'a RequestId>,
     /// The decision.

@@ -1,4 +1,4 @@
-//! One key of a workspace.
+//! One key or group of a workspace.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::body::{JsonBody, Segment};
 use crate::refusal::Refusal;
 use crate::wire::keys::key_id;
 
-/// A key to be created, or to be updated if there is one of its name.
+/// A key or a group to be created, or to be updated if there is one of its name.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpsertKey {
@@ -26,9 +26,12 @@ pub(crate) struct UpsertKey {
     kind: KeyKind,
     /// Its name, limits, expiry and time zone.
     config: KeyConfig,
-    /// The id of a key that is created, 1 to 128 bytes; drawn if left out.
+    /// The id of a key that is created, with the ids of its groups before it: `acme/search/ci`. Drawn if left out.
     id: Option<KeyId>,
-    /// An access key of the caller's for a key that is created, 16 to 256 visible ASCII characters; drawn if left out.
+    /// In place of an id, the group that a key that is created belongs to: the last segment of its id is drawn.
+    beneath: Option<KeyId>,
+    /// An access key of the caller's for a key that is created, 16 to 256 visible ASCII characters; drawn if left out. A group
+    /// has none.
     #[schema(min_length = 16, max_length = 256)]
     access_key: Option<String>,
     /// Whether a key that is created has no access key at all.
@@ -65,9 +68,9 @@ pub(crate) struct UpdateKey {
     effective: Effective,
 }
 
-/// Create a key, or update the key of its name, whatever its version.
+/// Create a key or a group, or update the one of its name, whatever its version.
 ///
-/// An id and an access key do not matter for a key that is there already.
+/// An id, a group and an access key do not matter for a key that is there already.
 #[utoipa::path(
     put, path = "/v1/keys", tag = "keys", request_body = UpsertKey,
     responses(
@@ -77,7 +80,7 @@ pub(crate) struct UpdateKey {
         BodyProblems,
         (status = 403, description = "A member key changes no keys", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 409, description = "Its id or its access key is taken, or other callers change the key again and again", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "The key of this name is of the other kind", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 422, description = "The key of this name is of another kind, or there is no group that the id names", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn upsert(
@@ -85,8 +88,9 @@ pub(crate) async fn upsert(
     caller: Caller,
     JsonBody(request): JsonBody<UpsertKey>,
 ) -> Result<(StatusCode, Json<UpsertedKey>), Refusal> {
-    let UpsertKey { kind, config, id, access_key, without_access_key, effective } = request;
-    let new = CreateKey { kind, config, id, access_key, without_access_key }.read()?;
+    let UpsertKey { kind, config, id, beneath, access_key, without_access_key, effective } =
+        request;
+    let new = CreateKey { kind, config, id, beneath, access_key, without_access_key }.read()?;
     let (status, key, access_key) = match app.limiter.keys(&caller.0).upsert(new, effective).await?
     {
         Upserted::Created(created) => (StatusCode::CREATED, created.record, created.access_key),
@@ -96,10 +100,10 @@ pub(crate) async fn upsert(
     Ok((status, Json(UpsertedKey { created: status == StatusCode::CREATED, key, access_key })))
 }
 
-/// Read a key of the workspace: its configuration, the limits in force and pending, and its version.
+/// Read a key or a group of the workspace: its configuration, the limits in force and pending, and its version.
 #[utoipa::path(
     get, path = "/v1/keys/{id}", tag = "keys",
-    params(("id" = KeyId, Path, description = "The id of a key of the workspace")),
+    params(("id" = KeyId, Path, description = ID)),
     responses(
         (status = 200, description = "The key", body = KeyRecord),
         RequestProblems,
@@ -115,13 +119,13 @@ pub(crate) async fn get(
     Ok(Json(app.limiter.keys(&caller.0).get(&key_id(&id)?).await?))
 }
 
-/// Replace the configuration of a key that was read at a version.
+/// Replace the configuration of a key or a group that was read at a version.
 ///
 /// Name, expiry, thresholds, shadow mode and limits for ever take effect at once. All other limits take effect at the start
 /// of the next window of their kind, or at once with `"effective": "now"`: what was used stays used.
 #[utoipa::path(
     put, path = "/v1/keys/{id}", tag = "keys", request_body = UpdateKey,
-    params(("id" = KeyId, Path, description = "The id of a key of the workspace")),
+    params(("id" = KeyId, Path, description = ID)),
     responses(
         (status = 200, description = "The key after the update", body = KeyRecord),
         RequestProblems,
@@ -147,12 +151,13 @@ pub(crate) async fn update(
     Ok(Json(updated.record))
 }
 
-/// Set what a key has used to zero, in all windows that end.
+/// Set what a key or a group has used to zero, in all windows that end.
 ///
-/// What the day had counted stays in the history. Reservations of these windows find them closed.
+/// What the day had counted stays in the history. Reservations of these windows find them closed. The reset of a group changes
+/// nothing of the keys beneath it.
 #[utoipa::path(
     post, path = "/v1/keys/{id}/reset", tag = "keys",
-    params(("id" = KeyId, Path, description = "The id of a key of the workspace")),
+    params(("id" = KeyId, Path, description = ID)),
     responses(
         (status = 204, description = "The key is reset"),
         RequestProblems,
@@ -168,6 +173,32 @@ pub(crate) async fn reset(
     app.limiter.keys(&caller.0).reset(&key_id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
+
+/// Delete a key or an empty group for good.
+///
+/// The next call of the key is refused. Its id must not be used again.
+#[utoipa::path(
+    delete, path = "/v1/keys/{id}", tag = "keys",
+    params(("id" = KeyId, Path, description = ID)),
+    responses(
+        (status = 204, description = "The key is deleted"),
+        RequestProblems,
+        (status = 403, description = "A member key deletes no keys", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "Keys or groups lie beneath the group, or the key is the workspace's last admin key", body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<StatusCode, Refusal> {
+    app.limiter.keys(&caller.0).delete(&key_id(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The id in the path of a request.
+const ID: &str = "The id of a key or a group of the workspace; a slash in it is `%2F`";
 
 /// Without the access key.
 impl std::fmt::Debug for UpsertKey {

@@ -1,4 +1,4 @@
-//! The keys of a workspace, many at a time.
+//! The keys and groups of a workspace, many at a time.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub(crate) struct CreateKeys {
     keys: Vec<CreateKey>,
 }
 
-/// A key to be created.
+/// A key or a group to be created.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateKey {
@@ -36,9 +36,12 @@ pub(crate) struct CreateKey {
     pub(super) kind: KeyKind,
     /// Its name, limits, expiry and time zone.
     pub(super) config: KeyConfig,
-    /// Its id, 1 to 128 bytes; drawn if left out. No id may be used again, also after a deletion.
+    /// Its id, with the ids of its groups before it: `acme/search/ci`. Drawn if left out. No id may be used again, also after a
+    /// deletion.
     pub(super) id: Option<KeyId>,
-    /// An access key of the caller's, 16 to 256 visible ASCII characters; drawn if left out.
+    /// In place of an id, the group that it belongs to: the last segment of its id is drawn.
+    pub(super) beneath: Option<KeyId>,
+    /// An access key of the caller's, 16 to 256 visible ASCII characters; drawn if left out. A group has none.
     #[schema(min_length = 16, max_length = 256)]
     pub(super) access_key: Option<String>,
     /// Whether the key has no access key at all.
@@ -71,10 +74,10 @@ pub(crate) struct CreatedOrNot {
     detail: Option<String>,
 }
 
-/// Create many keys in the workspace of an admin key, much faster than one by one.
+/// Create many keys and groups in the workspace of an admin key, much faster than one by one.
 ///
-/// Each key has a result of its own, in the order of the request: one that is refused does not stop the others. The access
-/// keys in the answer are shown this once.
+/// Each key has a result of its own, in the order of the request: one that is refused does not stop the others. A group may stand
+/// before its keys. The access keys in the answer are shown this once.
 #[utoipa::path(
     post, path = "/v1/keys", tag = "keys", request_body = CreateKeys,
     responses(
@@ -107,10 +110,11 @@ pub(crate) async fn create(
 pub(crate) struct ListQuery {
     after: Option<KeyName>,
     name_contains: Option<String>,
+    beneath: Option<KeyId>,
     page_size: Option<usize>,
 }
 
-/// A page of the keys of an admin key's workspace, by the bytes of their names.
+/// A page of the keys and groups of an admin key's workspace, by the bytes of their names.
 ///
 /// `damaged` names keys whose stored data cannot be read: delete them to free their names, or have their data restored.
 #[utoipa::path(
@@ -118,6 +122,7 @@ pub(crate) struct ListQuery {
     params(
         ("after" = Option<KeyName>, Query, description = "The name after which the page starts: `next` of the page before"),
         ("name_contains" = Option<String>, Query, description = "Only keys whose name contains this text, in upper or lower case"),
+        ("beneath" = Option<KeyId>, Query, description = "Only keys and groups beneath this group, directly or not"),
         ("page_size" = Option<usize>, Query, description = "The most keys of a page: 1 to 1,000, 100 if left out", minimum = 1, maximum = 1000),
     ),
     responses(
@@ -132,6 +137,9 @@ pub(crate) async fn list(
     Queried(query): Queried<ListQuery>,
 ) -> Result<Json<Page>, Refusal> {
     let mut search = Search::all().name_contains(query.name_contains.unwrap_or_default());
+    if let Some(group) = query.beneath {
+        search = search.beneath(group);
+    }
     if let Some(page_size) = query.page_size {
         search = search.page_size(page_size);
     }
@@ -145,13 +153,27 @@ pub(crate) async fn list(
 
 impl CreateKey {
     pub(super) fn read(self) -> Result<NewKey, Refusal> {
-        let mut key = match self.kind {
-            KeyKind::Admin => NewKey::admin(self.config),
-            _ => NewKey::member(self.config),
+        let of_kind = |config| match self.kind {
+            KeyKind::Admin => NewKey::admin(config),
+            _ => NewKey::member(config),
         };
-        if let Some(id) = self.id {
-            key = key.with_id(id);
-        }
+        let key = match (self.kind, self.id, self.beneath) {
+            (_, Some(_), Some(_)) => {
+                return Err(Refusal::malformed("a key has both id and beneath: send one of them"));
+            }
+            (KeyKind::Group, None, None) => {
+                return Err(Refusal::malformed(
+                    "a group has neither id nor beneath: send one of them",
+                ));
+            }
+            (KeyKind::Group, Some(id), None) => NewKey::group(id, self.config),
+            (KeyKind::Group, None, Some(group)) => {
+                NewKey::group(group.clone(), self.config).beneath(group)
+            }
+            (_, Some(id), None) => of_kind(self.config).with_id(id),
+            (_, None, Some(group)) => of_kind(self.config).beneath(group),
+            (_, None, None) => of_kind(self.config),
+        };
         match (self.access_key, self.without_access_key) {
             (None, false) => Ok(key),
             (None, true) => Ok(key.without_access_key()),

@@ -71,7 +71,7 @@ pub(crate) async fn reserve(
         match app.limiter.reserve_as(&key, &asset, &estimate, &id, ttl).await? {
             Reserved::Allowed(reservation) => {
                 let decision = Decision::Allowed(reservation.decision().clone());
-                // It is the client's from here on. In shadow mode there is nothing to settle.
+                // It is the client's from here on. If shadow mode alone let the call through, there is nothing to settle.
                 let id = Some(reservation.keep()).filter(|_| decision.is_charged());
                 (id, decision)
             }

@@ -1,4 +1,4 @@
-//! The usage and the history of a key.
+//! The usage and the history of a key or a group.
 
 use std::sync::Arc;
 
@@ -20,17 +20,17 @@ pub(crate) struct UsageQuery {
     key_id: Option<KeyId>,
 }
 
-/// The usage of a key: what it has counted today, limited or not, and each limit in force, by scope. Reading it changes
+/// The usage of a key or a group: what it has counted today, limited or not, and each limit in force, by scope. Reading it changes
 /// nothing.
 ///
-/// A member key reads its own usage, an admin key that of every key of its workspace.
+/// A member key reads its own usage, an admin key that of every key and group of its workspace.
 #[utoipa::path(
     get, path = "/v1/usage", tag = "usage",
-    params(("key_id" = Option<KeyId>, Query, description = "The id of a key of the workspace, for admin keys; that of the calling key if left out")),
+    params(("key_id" = Option<KeyId>, Query, description = "The id of a key or a group of the workspace, for admin keys; that of the calling key if left out")),
     responses(
         (status = 200, description = "The account of today, and used, limit, remaining and reset of each limit, by scope", body = Usage),
         RequestProblems,
-        (status = 403, description = "A member key asks for the usage of another key", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 403, description = "A member key asks for the usage of another key or of a group", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
@@ -55,20 +55,20 @@ pub(crate) struct HistoryQuery {
     days: Option<u16>,
 }
 
-/// What a key has counted on each of the last days, the oldest first and today at the end. Days without any charge are left
+/// What a key or a group has counted on each of the last days, the oldest first and today at the end. Days without any charge are left
 /// out.
 ///
-/// A member key reads its own history, an admin key that of every key of its workspace.
+/// A member key reads its own history, an admin key that of every key and group of its workspace.
 #[utoipa::path(
     get, path = "/v1/history", tag = "usage",
     params(
-        ("key_id" = Option<KeyId>, Query, description = "The id of a key of the workspace, for admin keys; that of the calling key if left out"),
+        ("key_id" = Option<KeyId>, Query, description = "The id of a key or a group of the workspace, for admin keys; that of the calling key if left out"),
         ("days" = Option<u16>, Query, description = "The days, today included: 1 to 400, and at most as many as the store keeps; 35 if left out", minimum = 1, maximum = 400),
     ),
     responses(
         (status = 200, description = "The account of each day, by scope", body = Vec<DayHistory>),
         RequestProblems,
-        (status = 403, description = "A member key asks for the history of another key", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 403, description = "A member key asks for the history of another key or of a group", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]

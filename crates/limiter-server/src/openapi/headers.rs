@@ -40,7 +40,7 @@ pub(crate) fn headers() -> Vec<(String, Header)> {
         header(
             Type::String,
             "RateLimit-Policy",
-            "`ietf`: every limit that the call met, a list of structured fields: `\"permin\";q=50;w=60`",
+            "`ietf`: every limit that the call met, a list of structured fields: `\"permin\";q=50;w=60`, and `\"group1-permin\"` for one of the outermost group",
         ),
         header(
             Type::String,

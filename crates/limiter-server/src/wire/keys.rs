@@ -22,7 +22,7 @@ use crate::metrics;
 use crate::models::Models;
 use crate::refusal::Refusal;
 
-/// All keys, members before admins: the SDK's examples edit the limits of the first one.
+/// All keys, members before admins, without groups: the SDK's examples edit the limits of the first one.
 ///
 /// A workspace may have many thousands of keys. Each page is rendered as it is read, and then other requests run.
 pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Refusal> {
@@ -33,7 +33,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<
         let page = keys.search(&page_of).await?;
         // The wire has no words for them; the store logs their ids.
         metrics::damaged_keys(page.damaged.len());
-        for record in &page.keys {
+        for record in page.keys.iter().filter(|record| record.kind != KeyKind::Group) {
             let answer = KeyAnswer::of(record);
             if answer.is_admin { admins.push(&answer)? } else { members.push(&answer)? }
         }
@@ -89,7 +89,7 @@ pub(crate) async fn get(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<KeyAnswer>, Refusal> {
-    let record = app.limiter.keys(&caller.0).get(&key_id(&id)?).await?;
+    let record = read(&app.limiter.keys(&caller.0), &key_id(&id)?).await?;
     Ok(Json(KeyAnswer::of(&record)))
 }
 
@@ -125,9 +125,30 @@ pub(crate) async fn delete(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<Value>, Refusal> {
-    let id = key_id(&id)?;
-    app.limiter.keys(&caller.0).delete(&id).await?;
+    let (keys, id) = (app.limiter.keys(&caller.0), key_id(&id)?);
+    match read(&keys, &id).await {
+        // It can be deleted too, to free its name.
+        Ok(_) | Err(KeysError::Damaged { .. }) => keys.delete(&id).await?,
+        Err(error) => return Err(error.into()),
+    }
     Ok(Json(json!({ "id": id })))
+}
+
+/// Reads a key. A group is none.
+async fn read(keys: &Keys<'_>, id: &KeyId) -> Result<KeyRecord, KeysError> {
+    let record = keys.get(id).await?;
+    match record.kind {
+        KeyKind::Group => Err(KeysError::NotFound(id.to_string())),
+        _ => Ok(record),
+    }
+}
+
+/// Refuses the id of a group, as that of no key. A member reads none but itself, which is no group.
+pub(super) async fn refuse_group(keys: &Keys<'_>, id: &KeyId) -> Result<(), KeysError> {
+    match read(keys, id).await {
+        Ok(_) | Err(KeysError::Forbidden) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Replaces the settings that this wire can express. The wire has no versions: after a concurrent change, the update is
@@ -140,7 +161,7 @@ async fn replace(
 ) -> Result<KeyRecord, Refusal> {
     let mut retries = 0;
     loop {
-        let record = keys.get(id).await?;
+        let record = read(keys, id).await?;
         let config = request.replacing(&record, models)?;
         match keys.update(id, record.version, &config).await {
             Err(KeysError::Conflict { .. }) if retries < CONFLICT_RETRIES => retries += 1,

@@ -8,7 +8,7 @@ use limiter::usage::ScopeUsage;
 use limiter::{AssetId, Scope, Unit, Usage, Window};
 use serde::Serialize;
 
-use super::keys::key_id;
+use super::keys::{key_id, refuse_group};
 use super::tokens::TokenType;
 use crate::app::App;
 use crate::auth::Caller;
@@ -38,7 +38,10 @@ pub(crate) async fn of_key(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<Vec<UsageRow>>, Refusal> {
-    Ok(Json(rows(&app.limiter.keys(&caller.0).usage(&key_id(&id)?).await?)))
+    let (keys, id) = (app.limiter.keys(&caller.0), key_id(&id)?);
+    let usage = keys.usage(&id).await?;
+    refuse_group(&keys, &id).await?;
+    Ok(Json(rows(&usage)))
 }
 
 /// One row for all calls, without counts if requests and tokens have no limits, and one for each model that is counted.

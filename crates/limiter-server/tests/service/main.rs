@@ -6,6 +6,7 @@ mod cors;
 mod echo;
 mod engine;
 mod gateway;
+mod groups;
 mod headers;
 mod keys;
 mod not_shown;

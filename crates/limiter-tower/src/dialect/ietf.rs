@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 use limiter::decision::RuleState;
-use limiter::{Rule, Unit};
+use limiter::{KeyId, Rule, Unit};
 
 use super::insert_text;
 use crate::standing::{Standing, whole_seconds, window_seconds};
@@ -18,7 +18,7 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
     let mut limits = String::with_capacity(TYPICAL_BYTES);
     for state in standing.by_urgency() {
         let remaining = state.remaining.min(LARGEST_INTEGER);
-        push_name(&mut limits, policy_name(state.rule));
+        push_name(&mut limits, policy_name(state.group.as_ref(), state.rule));
         push_parameter(&mut limits, ";r=", remaining);
         if let Some(wait) = standing.resets_after(&state) {
             push_parameter(&mut limits, ";t=", whole_seconds(wait).min(LARGEST_INTEGER));
@@ -29,32 +29,40 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
     insert_text(headers, limit_name, limits);
 }
 
-/// The names of all policies, by the scope, the window and the unit of their rules.
+/// The names of all policies, by the depth of the group, the scope, the window and the unit of their rules.
 macro_rules! names {
-    ($($scope:literal)+) => {
-        [$(names!(@ $scope "permin" "perhour" "perday" "perweek" "permonth" "ever")),+]
+    ($($level:literal)+) => { [$(names!(scopes $level "" "asset-" "other-")),+] };
+    (scopes $level:literal $($scope:literal)+) => {
+        [$(names!(windows $level $scope "permin" "perhour" "perday" "perweek" "permonth" "ever")),+]
     };
-    (@ $scope:literal $($window:literal)+) => {
+    (windows $level:literal $scope:literal $($window:literal)+) => {
         [$([
-            concat!($scope, $window),
-            concat!($scope, "tokens-", $window),
-            concat!($scope, "input-tokens-", $window),
-            concat!($scope, "output-tokens-", $window),
-            concat!($scope, "credits-", $window),
+            concat!($level, $scope, $window),
+            concat!($level, $scope, "tokens-", $window),
+            concat!($level, $scope, "input-tokens-", $window),
+            concat!($level, $scope, "output-tokens-", $window),
+            concat!($level, $scope, "credits-", $window),
         ]),+]
     };
 }
 
-/// The name of a rule in the fields and in problem bodies: `permin`, `perday`, `tokens-permin`, `output-tokens-permonth`,
-/// `credits-ever` and so on, with `asset-` or `other-` before it.
+/// Returns the name of a rule in the fields and in problem bodies: `permin`, `perday`, `tokens-permin`,
+/// `output-tokens-permonth`, `credits-ever` and so on, with `asset-` or `other-` before it.
+///
+/// A rule of a group has its place in the path of the key before that: `group1-permin` is one of the outermost group,
+/// `group2-asset-perday` one of the group beneath. So the names of all rules that a call meets differ, and all are short ASCII,
+/// whatever the groups are called.
 #[must_use]
-pub const fn policy_name(rule: Rule) -> &'static str {
-    const NAMES: [[[&str; 5]; 6]; 3] = names!("" "asset-" "other-");
-    NAMES[rule.scope as usize][rule.window as usize][rule.unit as usize]
+pub fn policy_name(group: Option<&KeyId>, rule: Rule) -> &'static str {
+    /// A key lies beneath all of its groups.
+    const MOST_GROUPS: usize = KeyId::MAX_SEGMENTS - 1;
+    const NAMES: [[[[&str; 5]; 6]; 3]; 1 + MOST_GROUPS] = names!("" "group1-" "group2-" "group3-");
+    let level = group.map_or(0, KeyId::depth).min(MOST_GROUPS);
+    NAMES[level][rule.scope as usize][rule.window as usize][rule.unit as usize]
 }
 
 fn policy(list: &mut String, state: &RuleState) {
-    push_name(list, policy_name(state.rule));
+    push_name(list, policy_name(state.group.as_ref(), state.rule));
     push_parameter(list, ";q=", state.limit.min(LARGEST_INTEGER));
     list.push_str(match state.rule.unit {
         Unit::Requests | Unit::Credits => "",

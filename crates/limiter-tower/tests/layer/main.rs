@@ -5,6 +5,7 @@ mod gateway;
 mod gateway_refusals;
 mod gateway_streams;
 mod gateway_world;
+mod groups;
 mod grpc;
 mod headers;
 mod hyper_server;

@@ -4,8 +4,8 @@ use http::HeaderMap;
 use limiter::config::LimitsBuilder;
 use limiter::decision::{RuleState, Violation};
 use limiter::{
-    Charge, Credits, Decision, Denied, KeyConfig, Limiter, Limits, MAX_COUNT, ManualClock, NewKey,
-    TimeZone, Timestamp, Unit, Window,
+    Charge, Credits, Decision, Denied, KeyConfig, KeyId, Limiter, Limits, MAX_COUNT, ManualClock,
+    NewKey, TimeZone, Timestamp, Unit, Window,
 };
 use limiter_tower::{Dialect, Problem, Refusal, Standing, StatusMap, policy_name};
 use proptest::prelude::*;
@@ -17,12 +17,13 @@ proptest! {
 
     #[test]
     fn rendered_headers_parse_and_agree_with_the_decision(
+        group in limits(),
         global in limits(),
         of_asset in limits(),
         charges in prop::collection::vec(charge(), 1..4),
         now_ms in 0_i64..4_102_444_800_000,
     ) {
-        for decision in decide(global, of_asset, &charges, now_ms) {
+        for decision in decide([group, global, of_asset], &charges, now_ms) {
             let mut headers = HeaderMap::new();
             for dialect in [Dialect::Ietf, Dialect::Legacy, Dialect::OpenAi, Dialect::Anthropic] {
                 dialect.write(Standing::from(&decision), &mut headers);
@@ -47,7 +48,7 @@ fn check_draft(decision: &Decision, rules: &[RuleState], headers: &HeaderMap, no
     let policies = items(headers, "ratelimit-policy");
     assert_eq!(policies.len(), rules.len());
     for (state, (name, parameters)) in rules.iter().zip(&policies) {
-        assert_eq!(name, policy_name(state.rule));
+        assert_eq!(name, name_of(state));
         let (end, window) = (state.resets_at.unwrap(), state.rule.window);
         assert_eq!(number(parameters, "q"), state.limit.min(LARGEST_INTEGER));
         let length = end.since(window.start(end, &TimeZone::UTC));
@@ -66,15 +67,16 @@ fn check_draft(decision: &Decision, rules: &[RuleState], headers: &HeaderMap, no
     }
     // The binding limit comes first. Of a denied call the violated limits come before all others.
     let overall = Standing::from(decision).overall().unwrap();
-    assert_eq!(listed[0], policy_name(overall.rule));
+    assert_eq!(listed[0], name_of(&overall));
     if let Some(exceeded) = decision.denied().and_then(Denied::exceeded) {
-        let is_shown = |it: &Violation| rules.iter().any(|state| state.rule == it.rule);
+        let is_shown = |it: &Violation| rules.iter().any(|state| is_of(it, state));
         let binding = exceeded.binding().unwrap();
         if is_shown(&binding) {
-            assert_eq!(binding.rule, overall.rule);
+            assert!(is_of(&binding, &overall));
         }
+        let name_of = |broken: &Violation| policy_name(broken.group.as_ref(), broken.rule);
         let is_violated =
-            |name: &&str| exceeded.violations().any(|broken| policy_name(broken.rule) == *name);
+            |name: &&str| exceeded.violations().any(|broken| name_of(&broken) == *name);
         let violated = listed.iter().take_while(|name| is_violated(name)).count();
         assert_eq!(violated, exceeded.violations().filter(is_shown).count());
     }
@@ -82,10 +84,20 @@ fn check_draft(decision: &Decision, rules: &[RuleState], headers: &HeaderMap, no
     let mut known: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
     known.sort_unstable();
     assert_eq!(listed, known, "each limit is listed once");
+    known.dedup();
+    assert_eq!(listed, known, "each limit has a name of its own");
+}
+
+fn name_of(state: &RuleState) -> &'static str {
+    policy_name(state.group.as_ref(), state.rule)
+}
+
+fn is_of(violation: &Violation, state: &RuleState) -> bool {
+    (&violation.group, violation.rule) == (&state.group, state.rule)
 }
 
 fn state<'a>(rules: &'a [RuleState], name: &str) -> &'a RuleState {
-    rules.iter().find(|state| policy_name(state.rule) == name).unwrap()
+    rules.iter().find(|state| name_of(state) == name).unwrap()
 }
 
 /// Returns whether a denied call exceeds the limit of this rule itself: then no reset is shown.
@@ -93,7 +105,7 @@ fn exceeds(decision: &Decision, state: &RuleState) -> bool {
     let exceeded = decision.denied().and_then(Denied::exceeded);
     exceeded.is_some_and(|exceeded| {
         let mut violations = exceeded.violations();
-        let exceeds = |it: Violation| it.rule == state.rule && it.asked.max(1) > it.limit;
+        let exceeds = |it: Violation| is_of(&it, state) && it.asked.max(1) > it.limit;
         exceeded.never_fits() && violations.any(exceeds)
     })
 }
@@ -150,6 +162,7 @@ fn check_problem(decision: Decision) {
     assert_eq!(listed.len(), exceeded.violations().count());
     for (listed, violation) in listed.iter().zip(exceeded.violations()) {
         assert_eq!(listed["rule"], violation.rule.to_string());
+        assert_eq!(listed["group"].as_str(), violation.group.as_ref().map(KeyId::as_str));
         assert_eq!(listed["limit"], violation.limit);
         assert_eq!(listed["used"], violation.used);
         assert_eq!(listed["asked"], violation.asked);
@@ -168,16 +181,22 @@ fn number(parameters: &[(String, String)], key: &str) -> u64 {
     found.unwrap_or_else(|| panic!("no {key} in {parameters:?}")).1.parse().unwrap()
 }
 
-/// Returns the decisions on these charges, one after the other, of one key and asset.
-fn decide(global: Limits, of_asset: Limits, charges: &[Charge], now_ms: i64) -> Vec<Decision> {
+/// Returns the decisions on these charges, one after the other, of one key and asset. The limits are those of a group over all
+/// calls, and those of its key over all calls and of the asset.
+fn decide(limits: [Limits; 3], charges: &[Charge], now_ms: i64) -> Vec<Decision> {
+    let [group, global, of_asset] = limits;
     let limiter = Limiter::in_memory_on(&ManualClock::at(Timestamp::from_unix_ms(now_ms)));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let admin = NewKey::admin(KeyConfig::named("ops").unwrap());
         let admin = limiter.bootstrap("acme".parse().unwrap(), admin).await.unwrap().record.id;
+        let keys = limiter.keys_as(&admin);
+        let team: KeyId = "team".parse().unwrap();
+        let config = KeyConfig::named("team").unwrap().with_global(group);
+        keys.create(NewKey::group(team.clone(), config)).await.unwrap();
         let config = KeyConfig::named("ci").unwrap();
         let config = config.with_global(global).with_asset(asset("gpt-5"), of_asset);
-        let key = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap().record.id;
+        let key = keys.create(NewKey::member(config).beneath(team)).await.unwrap().record.id;
         let mut decisions = Vec::new();
         for charge in charges {
             let decision = limiter.check_and_consume(&key, &asset("gpt-5"), charge).await.unwrap();

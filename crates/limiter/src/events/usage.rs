@@ -11,7 +11,7 @@ use super::channel::Subscription;
 ///
 /// Each charge raises one event: an admitted check, the first settlement of a reservation, or its first cancellation,
 /// which charges nothing. So the sum of all events is the whole charge. Reservations, their amendments, peeks, denials,
-/// replays, and calls that were let through in shadow mode or by a policy that fails open raise none. A reservation that
+/// replays, and calls that shadow mode alone or a policy that fails open let through raise none. A reservation that
 /// is never settled raises none either, although its estimate stands.
 ///
 /// ```text
@@ -20,7 +20,7 @@ use super::channel::Subscription;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UsageEvent {
-    /// The key.
+    /// The key, with its path: the charge is counted for each of its [groups](KeyId::groups) too.
     pub key: KeyId,
     /// The asset, if the call named one.
     pub asset: Option<AssetId>,

@@ -3,12 +3,12 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use limiter_core::{Rule, Scope, StoreError, Unit, Window};
+use limiter_core::{KeyId, Rule, Scope, StoreError, Unit, Window};
 use metrics::{
     Counter, Histogram, Label, counter, describe_counter, describe_histogram, histogram,
 };
 
-use super::outcome::{Ended, Outcome};
+use super::outcome::{Binding, Ended, Outcome};
 use super::{Call, Counted, Operation};
 
 /// The handles of a limiter's metrics.
@@ -18,7 +18,7 @@ use super::{Call, Counted, Operation};
 #[derive(Debug)]
 pub(crate) struct Metrics {
     operations: [OnceLock<OfOperation>; Operation::ALL.len()],
-    /// Of each rule that has denied a call.
+    /// Of each rule that has denied a call, by the depth of its level.
     rules: [OnceLock<Counter>; RULES],
     timed: bool,
 }
@@ -53,8 +53,8 @@ impl Metrics {
         } else {
             handles.outcomes[ended.outcome as usize][usize::from(ended.degraded)].increment(1);
         }
-        if let Some(rule) = ended.rule.filter(|_| operation.decides()) {
-            self.rate_limited(rule, call);
+        if let Some(binding) = ended.binding.filter(|_| operation.decides()) {
+            self.rate_limited(binding, call);
         }
         if let Some(error) = ended.error {
             counter!(ERRORS, "operation" => operation.name(), "error" => error_name(error))
@@ -65,15 +65,16 @@ impl Metrics {
     }
 
     #[cold]
-    fn rate_limited(&self, rule: Rule, call: &Call<'_>) {
+    fn rate_limited(&self, binding: Binding, call: &Call<'_>) {
         if !call.is_named() {
-            let Rule { scope, window, unit } = rule;
+            let Binding { rule: Rule { scope, window, unit }, depth } = binding;
             let windows = scope as usize * Window::ALL.len() + window as usize;
-            let place = windows * Unit::ALL.len() + unit as usize;
-            let register = || rate_limited(rule, &Call::new(call.operation));
+            let rules = windows * Unit::ALL.len() + unit as usize;
+            let place = rules * DEPTHS.len() + (depth - 1);
+            let register = || rate_limited(binding, &Call::new(call.operation));
             self.rules[place].get_or_init(register).increment(1);
         } else {
-            rate_limited(rule, call).increment(1);
+            rate_limited(binding, call).increment(1);
         }
     }
 }
@@ -132,9 +133,10 @@ fn decision(call: &Call<'_>, outcome: Outcome, degraded: bool) -> Counter {
     counter!(DECISIONS, labels)
 }
 
-fn rate_limited(rule: Rule, call: &Call<'_>) -> Counter {
+fn rate_limited(Binding { rule, depth }: Binding, call: &Call<'_>) -> Counter {
     let mut labels = call.labels();
     let words = ["scope", "window", "unit"].into_iter().zip(rule.name().split('/'));
+    let words = words.chain([("depth", DEPTHS[depth - 1])]);
     labels.extend(words.map(|(label, word)| Label::from_static_parts(label, word)));
     counter!(RATE_LIMITED, labels)
 }
@@ -166,7 +168,10 @@ fn describe() {
         DECISIONS,
         "Decisions, by operation, outcome, and whether a failure policy decided without the store"
     );
-    describe_counter!(RATE_LIMITED, "Calls denied by a limit, by the binding rule");
+    describe_counter!(
+        RATE_LIMITED,
+        "Calls denied by a limit, by the binding rule and the depth of its level: 1 for an outermost group, or a key without groups"
+    );
     describe_counter!(SETTLEMENTS, "Reservations that were settled or cancelled, by outcome");
     describe_counter!(ERRORS, "Operations without an answer of the store, by operation and error");
     describe_histogram!(
@@ -176,7 +181,9 @@ fn describe() {
     );
 }
 
-const RULES: usize = Scope::ALL.len() * Window::ALL.len() * Unit::ALL.len();
+const RULES: usize = Scope::ALL.len() * Window::ALL.len() * Unit::ALL.len() * DEPTHS.len();
+/// The depths of levels, as the label `depth` shows them.
+const DEPTHS: [&str; KeyId::MAX_SEGMENTS] = ["1", "2", "3", "4"];
 const DECISIONS: &str = "limiter_decisions_total";
 const RATE_LIMITED: &str = "limiter_rate_limited_total";
 const SETTLEMENTS: &str = "limiter_settlements_total";

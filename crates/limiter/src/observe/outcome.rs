@@ -1,6 +1,8 @@
 //! The outcome of a call, as one of a fixed set of words.
 
-use limiter_core::{CallError, Decision, DenialReason, Denied, LimitExceeded, Rule, StoreError};
+use limiter_core::{
+    CallError, Decision, DenialReason, Denied, KeyId, LimitExceeded, Rule, StoreError,
+};
 
 use super::words::words;
 
@@ -36,8 +38,16 @@ pub(crate) struct Ended<'a> {
     /// Whether a failure policy answered in place of the store.
     pub(crate) degraded: bool,
     /// The binding rule of a denial by limits.
-    pub(crate) rule: Option<Rule>,
+    pub(crate) binding: Option<Binding>,
     pub(crate) error: Option<&'a StoreError>,
+}
+
+/// The rule that binds, and its level. The name of the level is not shown: nothing bounds the number of names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Binding {
+    pub(crate) rule: Rule,
+    /// The number of segments of the id of the group or key whose rule it is, from 1 to [`KeyId::MAX_SEGMENTS`].
+    pub(crate) depth: usize,
 }
 
 impl Outcome {
@@ -50,7 +60,7 @@ impl Outcome {
                 DenialReason::KeyUnknown => Self::KeyUnknown,
                 DenialReason::KeyExpired { .. } => Self::KeyExpired,
                 DenialReason::AdminKey => Self::AdminKey,
-                DenialReason::AssetDenied => Self::AssetDenied,
+                DenialReason::AssetDenied { .. } => Self::AssetDenied,
                 DenialReason::BudgetExhausted(_) => Self::BudgetExhausted,
                 DenialReason::RateLimited(_) => Self::RateLimited,
                 _ => Self::Denied,
@@ -62,22 +72,29 @@ impl Outcome {
 impl<'a> Ended<'a> {
     pub(crate) fn decided(decision: &Decision) -> Self {
         let denied = decision.denied().or_else(|| decision.shadowed());
-        let binding = denied.and_then(Denied::exceeded).and_then(LimitExceeded::binding);
         Self {
             outcome: Outcome::of(decision),
             degraded: decision.is_degraded(),
-            rule: binding.map(|violation| violation.rule),
+            binding: denied.and_then(Binding::of),
             error: None,
         }
     }
 
     pub(crate) const fn done() -> Self {
-        Self { outcome: Outcome::Done, degraded: false, rule: None, error: None }
+        Self { outcome: Outcome::Done, degraded: false, binding: None, error: None }
     }
 
     pub(crate) fn failed(error: &'a impl CallError) -> Self {
         let error = error.of_store();
         let outcome = if error.is_some() { Outcome::Error } else { Outcome::Refused };
         Self { outcome, error, ..Self::done() }
+    }
+}
+
+impl Binding {
+    fn of(denied: &Denied) -> Option<Self> {
+        let violation = denied.exceeded().and_then(LimitExceeded::binding)?;
+        let level = violation.group.as_ref().or_else(|| denied.key());
+        Some(Self { rule: violation.rule, depth: level.map_or(1, KeyId::depth) })
     }
 }

@@ -7,7 +7,7 @@ use limiter_core::{StoreError, Throttle};
 use tracing::Span;
 use tracing::field::{Empty, display};
 
-use super::outcome::Ended;
+use super::outcome::{Binding, Ended};
 use super::{Call, Operation};
 
 /// The spans of a limiter, and the throttle of its warnings about a failing store.
@@ -33,6 +33,7 @@ impl Spans {
             asset = Empty,
             outcome = Empty,
             rule = Empty,
+            depth = Empty,
             degraded = Empty,
         );
         if let Some(key) = call.key {
@@ -52,8 +53,9 @@ impl Spans {
             return;
         }
         span.record("outcome", ended.outcome.name());
-        if let Some(rule) = ended.rule {
+        if let Some(Binding { rule, depth }) = ended.binding {
             span.record("rule", display(rule));
+            span.record("depth", depth);
         }
         if ended.degraded {
             span.record("degraded", true);

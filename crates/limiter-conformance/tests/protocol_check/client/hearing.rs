@@ -1,11 +1,11 @@
 //! Handling of an answer by a client.
 
-use limiter_core::{Crossing, Decision, InvalidValue, KeyId, Timestamp, explain, prepare};
+use limiter_core::{Crossing, Decision, InvalidValue, LevelSet, Timestamp, explain, prepare};
 
 use super::{Busy, Call, Client, Phase, admission_after};
 use crate::bug::Bug;
 use crate::oracle::{Cost, Wanted};
-use crate::server::{Answer, Ended, Entry, InLedger, Request, Snapshot};
+use crate::server::{Answer, Ended, Entry, InLedger, Request, Snapshot, levels, levels_mut};
 
 /// The outcome of an answer.
 #[derive(Debug, Default)]
@@ -94,16 +94,21 @@ impl Client {
     ) -> (Snapshot, Vec<u64>) {
         let known = answer.on(known).expect("it was read before");
         let mut state = known.state.clone();
-        let located = self.locate(&state);
         let mut left = Vec::new();
         for (number, cost) in busy.costs().enumerate() {
             let (charge, now) = (cost.charge(), answer.now);
             let done = answer.ended == Ended::Applied && answer.done.get(number) == Some(&true);
             let decision = if done {
-                Some(explain::admitted(&mut state, located, &charge, now))
+                Some(explain::admitted(
+                    &mut levels_mut(&mut state, self.asset),
+                    &charge,
+                    LevelSet::NONE,
+                    now,
+                ))
             } else {
-                let refused = explain::refused(&state, &key(), located, &charge, now);
-                refused.filter(|_| prepare::rebase(&state, located, now).is_none())
+                let levels = self.levels(&state);
+                let refused = explain::refused(&levels, &charge, now);
+                refused.filter(|_| prepare::rebase(&levels, now).is_none())
             };
             match decision {
                 Some(decision) => {
@@ -125,22 +130,20 @@ impl Client {
         bug: Option<Bug>,
     ) -> Heard {
         let state = known.state.clone();
-        let located = self.locate(&state);
+        let levels = self.levels(&state);
         self.known = Some(known.clone());
         let takes = self.may_take(&busy, &known, now, true);
         let mut denies = false;
         if !takes {
-            let denied =
-                |cost: Cost| explain::refused(&state, &key(), located, &cost.charge(), now);
+            let denied = |cost: Cost| explain::refused(&levels, &cost.charge(), now);
             let denials = busy.costs().filter_map(|cost| Some((denied(cost)?, cost, None)));
             let before = heard.decided.len();
             heard.decided.extend(denials);
             denies = heard.decided.len() > before;
             busy.left.retain(|tokens| denied(super::cost(1, *tokens)).is_none());
         }
-        let rebases = denies
-            && bug != Some(Bug::StoresNoRebase)
-            && prepare::rebase(&state, located, now).is_some();
+        let rebases =
+            denies && bug != Some(Bug::StoresNoRebase) && prepare::rebase(&levels, now).is_some();
         if busy.left.is_empty() && !rebases {
             heard.denied |= denies;
             return heard;
@@ -180,12 +183,11 @@ impl Client {
         let Some(known) = known else { return Heard::unknown(busy.cost()) };
         let now = answer.now;
         let mut state = known.state.clone();
-        let located = self.locate(&state);
         if applied {
             return match busy.call {
                 Call::Settle { .. } | Call::Cancel { .. } => {
                     let prepared = self.prepared(&busy, &state, now);
-                    let committed = prepared.commit(&mut state, located, now);
+                    let committed = prepared.commit(&mut levels_mut(&mut state, self.asset), now);
                     self.forget_entry(id);
                     let crossed = committed.map_or_else(Vec::new, |committed| committed.crossed);
                     Heard { crossed: Some(crossed), ..Heard::default() }
@@ -193,13 +195,20 @@ impl Client {
                 Call::Amend { .. } => {
                     let entry = busy.entry.clone().expect("it was amended");
                     let put = busy.put(&entry);
-                    let decision = entry.reservation().amend(&mut state, &put.estimate, now);
+                    let decision = entry.reservation().amend(
+                        &mut levels_mut(&mut state, entry.asset),
+                        &put.estimate,
+                        now,
+                    );
                     self.learn_entry(id, put);
                     Heard::decided(decision, busy.cost())
                 }
                 _ => {
                     let cost = busy.cost();
-                    let decision = explain::admitted(&mut state, located, &cost.charge(), now);
+                    let mut levels = levels_mut(&mut state, self.asset);
+                    let decision =
+                        explain::admitted(&mut levels, &cost.charge(), LevelSet::NONE, now);
+                    drop(levels);
                     if let (Some(InLedger::New { entry, .. }), false) = (&request.ledger, restamps)
                     {
                         let prepared = self.prepared(&busy, &known.state, now);
@@ -230,9 +239,14 @@ impl Client {
             (Call::Settle { .. } | Call::Cancel { .. }, _) => None,
             (Call::Amend { .. }, Some(entry)) => {
                 let prepared = self.prepared(&busy, &state, now);
-                entry.reservation().refuses(&state, &key(), &prepared, &cost.charge(), now)
+                entry.reservation().refuses(
+                    &levels(&state, entry.asset),
+                    &prepared,
+                    &cost.charge(),
+                    now,
+                )
             }
-            _ => explain::refused(&state, &key(), located, &cost.charge(), now),
+            _ => explain::refused(&self.levels(&state), &cost.charge(), now),
         };
         if let Some(denied) = denied {
             return self.denied(busy, denied, cost, now, known, bug);
@@ -282,7 +296,7 @@ impl Client {
         bug: Option<Bug>,
     ) -> Heard {
         let state = &known.state;
-        let rebases = prepare::rebase(state, self.locate(state), now).is_some();
+        let rebases = prepare::rebase(&self.levels(state), now).is_some();
         if !rebases || bug == Some(Bug::StoresNoRebase) {
             return Heard::decided(denied, cost);
         }
@@ -310,7 +324,7 @@ impl Client {
                     return done;
                 };
                 let state = &known.state;
-                if prepare::rebase(state, self.locate(state), answer.now).is_none() {
+                if prepare::rebase(&self.levels(state), answer.now).is_none() {
                     return done;
                 }
                 let at = Some((answer.now, known));
@@ -385,8 +399,4 @@ impl Answer {
             None => Ok(known.clone()),
         }
     }
-}
-
-fn key() -> KeyId {
-    "k".parse().expect("a short id")
 }

@@ -33,14 +33,28 @@ impl World {
         inner: MemoryStoreBuilder,
         guarded: GuardedStoreBuilder,
     ) -> Self {
+        let keys = (0..keys).map(|number| format!("key-{number}").parse().unwrap()).collect();
+        Self::of_keys(keys, inner, guarded).await
+    }
+
+    /// Creates these keys and their groups; each key has made one call, which the store has allowed.
+    pub(crate) async fn of_keys(
+        keys: Vec<KeyId>,
+        inner: MemoryStoreBuilder,
+        guarded: GuardedStoreBuilder,
+    ) -> Self {
         let clock = ManualClock::at(NOON);
         let flaky = flaky(inner.clock(clock.clone()).build());
         let metrics = Metrics::record();
         let store = guarded.probe_every(PROBE_EVERY).guard(flaky.clone());
-        let keys = (0..keys).map(|number| format!("key-{number}").parse().unwrap()).collect();
         let world = Self { flaky, store, keys, clock, metrics };
         for key in &world.keys {
-            world.create(key).await;
+            for group in key.groups() {
+                if world.store.read(&group).await.unwrap().is_none() {
+                    world.create(&group, KeyKind::Group).await;
+                }
+            }
+            world.create(key, KeyKind::Member).await;
             let decision = world.call(key).await.unwrap();
             assert!(decision.is_allowed() && !decision.is_degraded());
             sleep(Duration::from_millis(1)).await;
@@ -48,12 +62,12 @@ impl World {
         world
     }
 
-    async fn create(&self, key: &KeyId) {
+    pub(crate) async fn create(&self, key: &KeyId, kind: KeyKind) {
         let limits = Limits::builder().requests_per_day(1_000_000).build().unwrap();
         let key = NewRecord {
             id: key.clone(),
             workspace: "home".parse().unwrap(),
-            kind: KeyKind::Member,
+            kind,
             config: KeyConfig::named(key.as_str())
                 .unwrap()
                 .with_global(limits)

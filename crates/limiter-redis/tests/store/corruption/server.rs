@@ -43,6 +43,8 @@ impl Server {
     }
 
     fn name(&self, kind: char, id: &str) -> String {
-        format!("{}:{kind}:{{{id}}}", self.prefix)
+        // The tag is the first segment.
+        let (tag, rest) = id.split_at(id.find('/').unwrap_or(id.len()));
+        format!("{}:{kind}:{{{tag}}}{rest}", self.prefix)
     }
 }

@@ -2,10 +2,10 @@
 
 use limiter_core::operation::{CellStep, Guard, Operation, Origin, Step, WindowStep};
 use limiter_core::{
-    ACCOUNT, ANY, Cell, Ladder, Limit, Limits, MAX_COUNT, Record, STOPS, Span, Stops, Take,
-    Thresholds, TimeZone, Timestamp, Unit, Window,
+    ACCOUNT, ANY, Cell, KeyId, Ladder, LevelSet, Limit, Limits, MAX_COUNT, Record, STOPS, Span,
+    Stops, Take, Thresholds, TimeZone, Timestamp, Unit, Window,
 };
-use limiter_redis::fuzzing::scripts;
+use limiter_redis::fuzzing::scripts::{self, TakeShape};
 
 use super::ledger::Ledger;
 use super::random::Random;
@@ -22,19 +22,31 @@ pub(crate) enum Script {
 pub(crate) struct Case {
     pub(crate) script: Script,
     pub(crate) now: Timestamp,
-    /// The global record, then those of an asset and of other assets.
+    /// The outermost first.
+    pub(crate) levels: Vec<Level>,
+    /// Of each level the global record, then those of an asset and of other assets.
     pub(crate) records: Vec<StoredRecord>,
+    pub(crate) operation: Operation,
+    pub(crate) extras: Extras,
+}
+
+/// A level of the case.
+#[derive(Clone, Debug)]
+pub(crate) struct Level {
     /// Whether there is a text instead of a hash of records.
     pub(crate) other_type: bool,
-    pub(crate) operation: Operation,
     /// The stamp that must be there, and the next.
     pub(crate) stamps: [[u8; 8]; 2],
-    pub(crate) extras: Extras,
+    /// The limits in the fields of the records.
+    pub(crate) cold: [Option<Vec<u8>>; FIELDS.len()],
+    /// The days that were closed before: their ends in seconds.
+    pub(crate) closed: Vec<i64>,
 }
 
 /// A record of the case.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredRecord {
+    pub(crate) level: usize,
     /// The place of its field in [`FIELDS`].
     pub(crate) field: usize,
     /// A record of the shape before, with generation and windows as the operation believes.
@@ -49,29 +61,27 @@ pub(crate) struct StoredRecord {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Extras {
     pub(crate) not_after: u64,
-    /// The limits in the fields of the records.
-    pub(crate) cold: [Option<Vec<u8>>; FIELDS.len()],
-    /// The fields that `apply` shows if nothing was compared.
+    /// The fields that `apply` shows of each level if nothing was compared.
     pub(crate) shown: Vec<usize>,
-    /// The value of the only field of a third hash.
+    /// The value of the only field of a hash more.
     pub(crate) field: Option<Vec<u8>>,
     /// The required value of that field; empty for no field.
     pub(crate) guard: Option<Vec<u8>>,
+    /// Whether that hash must not be there.
+    pub(crate) is_absent: bool,
     pub(crate) put: Option<Vec<u8>>,
     pub(crate) drop: Option<Dropped>,
     pub(crate) ledger: Option<Ledger>,
     /// The end of the last day that is not kept, if closed days are.
     pub(crate) kept_after: Option<Timestamp>,
-    /// The days that were closed before: their ends in seconds.
-    pub(crate) closed: Vec<i64>,
 }
 
 /// The part of a key that is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dropped {
-    /// The field of the third hash.
+    /// The field of the hash more.
     Field,
-    /// The third hash.
+    /// That hash.
     Whole,
     /// The last record.
     Record,
@@ -80,7 +90,10 @@ pub(crate) enum Dropped {
 /// The limits of the records of a batch, so that these have few shapes.
 #[derive(Clone, Debug)]
 pub(crate) struct Family {
-    records: [Shape; FIELDS.len()],
+    /// By level.
+    records: Vec<[Shape; FIELDS.len()]>,
+    /// The levels and fields of the records that `take` is about: few, and so are its scripts.
+    met: Vec<Vec<(usize, usize)>>,
     /// The number of thresholds of each stop.
     thresholds: u64,
 }
@@ -97,14 +110,59 @@ impl Family {
     /// The family of this number: of all the same, whatever the seed.
     pub(crate) fn numbered(number: u64) -> Self {
         let random = &mut Random::from_seed(number);
-        let records = [(); FIELDS.len()].map(|()| Shape::random(random));
-        Self { records, thresholds: random.below(5) }
+        let levels = random.one_of(&[1, 1, 1, 1, 2, 2, 2, 3, 3, KeyId::MAX_SEGMENTS]);
+        // Many records of many limits have too many cells for `take`.
+        let most: &[u64] = match levels {
+            1 => &[0, 1, 2, 2, 3, 4, 6, Limits::MOST as u64],
+            2 => &[0, 1, 2, 2, 3, 4],
+            _ => &[0, 1, 1, 2],
+        };
+        Self::with(levels, most, random)
+    }
+
+    /// One whose records have up to as many limits as there may be.
+    pub(crate) fn of_many_limits(levels: usize, random: &mut Random) -> Self {
+        Self::with(levels, &[0, 1, 2, 2, 3, 4, 6, Limits::MOST as u64], random)
+    }
+
+    fn with(levels: usize, most: &[u64], random: &mut Random) -> Self {
+        let records = (0..levels).map(|_| [(); FIELDS.len()].map(|()| Shape::random(most, random)));
+        let records = records.collect();
+        let thresholds = random.below(5);
+        let mut met = vec![Vec::new(); 3];
+        for (first, met) in met.iter_mut().enumerate() {
+            for level in 0..levels {
+                // Of one level each choice comes once.
+                let choice = if level == 0 { first } else { random.index(3) };
+                let fields = [&[0][..], &[0, 1], &[0, 2]][choice];
+                met.extend(fields.iter().map(|field| (level, *field)));
+            }
+        }
+        Self { records, met, thresholds }
+    }
+
+    /// The level and the field of each record of an operation.
+    fn records(&self, script: Script, random: &mut Random) -> Vec<(usize, usize)> {
+        if script == Script::Take {
+            return random.one_of(&self.met);
+        }
+        let fields = |random: &mut Random| -> &[usize] {
+            match random.below(20) {
+                0..=7 => &[0],
+                8..=13 => &[0, 1],
+                14 => &[0, 1, 2],
+                _ => &[0, 2],
+            }
+        };
+        let levels = 0..self.records.len();
+        let mut of_level = |level| fields(random).iter().map(move |field| (level, *field));
+        levels.flat_map(|level| of_level(level).collect::<Vec<_>>()).collect()
     }
 }
 
 impl Shape {
-    fn random(random: &mut Random) -> Self {
-        let most = random.one_of(&[0, 1, 2, 2, 3, 4, 6, Limits::MOST as u64]);
+    fn random(most: &[u64], random: &mut Random) -> Self {
+        let most = random.one_of(most);
         let limit = |random: &mut Random| {
             let (window, unit) = (random.one_of(&Window::ALL), random.one_of(&Unit::ALL));
             Limit { window, unit, amount: 1 }
@@ -135,52 +193,77 @@ impl Case {
             _ => random.between(2, 4) as usize,
         };
         let stops = random.percent(if script == Script::Apply { 60 } else { 30 });
-        let fields: &[usize] = match random.below(20) {
-            0 if script == Script::Apply => &[],
-            1..=7 => &[0],
-            8..=13 => &[0, 1],
-            19 if script == Script::Apply => &[0, 1, 2],
-            _ => &[0, 2],
+        let fields = match random.below(40) {
+            0 if script == Script::Apply => Vec::new(),
+            _ => family.records(script, random),
         };
+        let now_s = now.unix_ms().div_euclid(1_000);
         let stamp = |random: &mut Random| [random.below(256) as u8; 8];
-        let stored = stamp(random);
-        let seen = if random.percent(95) { stored } else { stamp(random) };
-        let next = if script == Script::Take { seen } else { stamp(random) };
-        let stops = stops.then_some(family.thresholds);
+        let stored: Vec<_> = family.records.iter().map(|_| stamp(random)).collect();
+        let levels = stored.iter().map(|stored| {
+            let seen = if random.percent(96) { *stored } else { stamp(random) };
+            let next = if script == Script::Take { seen } else { stamp(random) };
+            let days = if script == Script::Take { 0 } else { random.below(3) };
+            Level {
+                other_type: random.below(150) == 0,
+                stamps: [seen, next],
+                cold: FIELDS
+                    .map(|field| random.percent(70).then(|| [b"limits of ", field].concat())),
+                closed: (0..days).map(|_| now_s - random.below(60) as i64 * 86_400).collect(),
+            }
+        });
+        let levels: Vec<_> = levels.collect();
+        let (stops, rolls) = (stops.then_some(family.thresholds), random.percent(65));
         let made: Vec<_> = fields
             .iter()
-            .map(|field| {
-                let of = Making { script, field: *field, family, now, stops, calls };
-                of.record(stored, random)
+            .map(|(level, field)| {
+                let (level, field) = (*level, *field);
+                let of = Making { script, level, field, family, now, stops, rolls, calls };
+                of.record(stored[level], random)
             })
             .collect();
         let steps: Vec<Step> = made.iter().map(|(_, step)| step.clone()).collect();
+        // `take` refuses a call that does not fit in any level.
+        let soft = match random.below(10) {
+            0..=5 if script == Script::Apply => LevelSet::from_bits(random.below(16) as u8),
+            6 if script == Script::Apply => LevelSet::ALL,
+            _ => LevelSet::NONE,
+        };
         let calls = (0..calls).map(|_| {
+            // In some of the soft levels little is left for it.
+            let short = LevelSet::from_bits(random.below(16) as u8 & random.below(16) as u8);
             let by_unit = Unit::ALL.map(|_| take(false, random));
             let of_cell = |cell: &CellStep, stops: bool, random: &mut Random| match script {
                 // Without stops, it compares each amount of a call once.
                 Script::Take if !stops => by_unit[cell.unit as usize],
                 _ => take(stops, random),
             };
-            let of_step =
-                |step: &Step| step.cells().map(|cell| of_cell(cell, step.stops, random)).collect();
+            let of_step = |step: &Step| {
+                let is_short = soft.within(short).contains(step.level);
+                let takes = step.cells().map(|cell| match of_cell(cell, step.stops, random) {
+                    take if is_short && random.percent(50) => Take { least: MOST, ..take },
+                    take => take,
+                });
+                takes.collect()
+            };
             steps.iter().map(of_step).collect()
         });
         let calls = calls.collect();
         let (from, until) = interval(now, random);
-        let operation = Operation { from, until, steps: steps.into_iter().collect(), calls };
+        let steps = steps.into_iter().collect();
+        let operation = Operation { from, until, steps, soft, calls };
         let records = made.into_iter().map(|(record, _)| record).collect();
-        let other_type = random.percent(1);
-        let stamps = [seen, next];
-        let mut case =
-            Self { script, now, records, other_type, operation, stamps, extras: Extras::default() };
+        let extras = Extras::default();
+        let mut case = Self { script, now, levels, records, operation, extras };
         if script == Script::Apply {
             case.extras = case.some_extras(random);
         } else if random.percent(25) {
             case.extras.ledger = Some(Ledger::random(now, random));
         }
-        case.extras.cold =
-            FIELDS.map(|field| random.percent(70).then(|| [b"limits of ", field].concat()));
+        if case.extras.ledger.is_some() {
+            // The entry says in which levels its one call did not fit.
+            case.operation.calls.truncate(1);
+        }
         case
     }
 
@@ -192,6 +275,7 @@ impl Case {
                 let text = |random: &mut Random| random.one_of(&["", "1", "2"]).as_bytes().to_vec();
                 extras.field = random.percent(70).then(|| text(random));
                 extras.guard = random.percent(50).then(|| text(random));
+                extras.is_absent = random.percent(20);
                 extras.put = random.percent(50).then(|| text(random));
                 let is_listed = !self.records.is_empty();
                 extras.drop = random.one_of(&[
@@ -210,27 +294,22 @@ impl Case {
             let kept_after = self.now.unix_ms().saturating_sub(days * DAY_MS);
             Timestamp::from_unix_ms(kept_after.div_euclid(1_000) * 1_000)
         });
-        let now_s = self.now.unix_ms().div_euclid(1_000);
-        let days = (0..random.below(3)).map(|_| now_s - random.below(60) as i64 * 86_400);
-        extras.closed = days.collect();
         extras
     }
 
     /// Whether anything stored is not as it was written.
     pub(crate) fn is_damaged(&self) -> bool {
         let damaged = |record: &StoredRecord| record.bytes.as_ref() != Some(&record.whole);
-        self.other_type || self.records.iter().any(damaged)
+        self.levels.iter().any(|level| level.other_type) || self.records.iter().any(damaged)
     }
 
-    /// The records as `take` is told of them.
-    pub(crate) fn named(&self) -> Vec<(bool, &Record)> {
-        self.records.iter().map(|stored| (stored.is_global(), &stored.believed)).collect()
-    }
-
-    /// Whether `take` can do it.
-    pub(crate) fn is_of_take(&self) -> bool {
+    /// The operation for `take`, if that script can do it, with a kind of ledger operation or 0.
+    pub(crate) fn taken(&self) -> Option<(TakeShape, Vec<u8>)> {
         let kind = self.extras.ledger.as_ref().map_or(0, |ledger| ledger.kind);
-        scripts::take(&self.operation, self.stamps[0], &self.named(), kind).is_some()
+        let stamps: Vec<_> = self.levels.iter().map(|level| level.stamps[0]).collect();
+        let named = self.records.iter();
+        let named = named.map(|stored| (stored.level, stored.is_global(), &stored.believed));
+        scripts::take(&self.operation, &stamps, &named.collect::<Vec<_>>(), kind)
     }
 }
 
@@ -243,26 +322,39 @@ impl StoredRecord {
 /// A record under way.
 struct Making<'a> {
     script: Script,
+    level: usize,
     field: usize,
     family: &'a Family,
     now: Timestamp,
     /// The number of thresholds, if marks move.
     stops: Option<u64>,
+    /// Whether `take` lets windows roll.
+    rolls: bool,
     calls: usize,
+}
+
+impl Making<'_> {
+    /// A number that is below a hundred as often as one of as many as the operation has levels: the more records, the rarer is
+    /// each damage.
+    fn percent(&self, random: &mut Random) -> u64 {
+        random.below(100 * self.family.records.len() as u64)
+    }
 }
 
 impl Making<'_> {
     /// A record, and the step for it.
     fn record(&self, stamp: [u8; 8], random: &mut Random) -> (StoredRecord, Step) {
         let global = self.field == 0;
-        let before = self.family.records[self.field].record(global);
+        let before = self.family.records[self.level][self.field].record(global);
         let after = match self.script {
-            Script::Apply if random.percent(30) => Shape::random(random).record(global),
+            Script::Apply if random.percent(30) => {
+                Shape::random(&[0, 1, 2, 3, 6], random).record(global)
+            }
             _ => before.clone(),
         };
         let number = |random: &mut Random| random.one_of(&[0, 1, 1, 1, 2, u32::MAX]);
         let generation = number(random);
-        let seen = if random.percent(97) { generation } else { number(random) };
+        let seen = if self.percent(random) < 3 { number(random) } else { generation };
         let (mut stored, mut believed) = (before.stored(), before.stored());
         (stored.generation, believed.generation) = (generation, seen);
         let mut windows = Vec::new();
@@ -318,15 +410,16 @@ impl Making<'_> {
             }
         }
         let whole = scripts::write(global, stamp, &stored);
-        let bytes = damaged(&whole, random);
+        let bytes = damaged(&whole, self.percent(random), random);
         let believed = before.with_stored(&believed, &TimeZone::UTC).expect("windows that exist");
         let windows = windows.into_iter().collect();
-        let step = Step { generation: seen, windows, stops: self.stops.is_some() };
-        (StoredRecord { field: self.field, believed, whole, bytes }, step)
+        let (level, stops) = (self.level, self.stops.is_some());
+        let step = Step { level, generation: seen, windows, stops };
+        (StoredRecord { level, field: self.field, believed, whole, bytes }, step)
     }
 
     fn guard(&self, window: Window, stored: Span, is_after: bool, random: &mut Random) -> Guard {
-        let seen = near(stored, window, self.now, random);
+        let seen = near(stored, window, self.now, self.percent(random), random);
         if !is_after {
             return Guard::End(seen);
         }
@@ -334,7 +427,7 @@ impl Making<'_> {
             return Guard::Keep;
         }
         // A day that ends is closed by `apply`.
-        let rolls = self.script == Script::Apply || window != Window::Day;
+        let rolls = self.script == Script::Apply || self.rolls && window != Window::Day;
         let end = window.end(self.now, &TimeZone::UTC);
         match random.below(10) {
             0..=3 => Guard::Same(seen, seen),
@@ -399,8 +492,8 @@ fn span(window: Window, now: Timestamp, random: &mut Random) -> Span {
 }
 
 /// The same window in most cases.
-fn near(stored: Span, window: Window, now: Timestamp, random: &mut Random) -> Span {
-    match random.below(100) {
+fn near(stored: Span, window: Window, now: Timestamp, percent: u64, random: &mut Random) -> Span {
+    match percent {
         0 => span(window, now, random),
         1 if window.ends() => Span { rebases: stored.rebases.wrapping_add(1), ..stored },
         _ => stored,
@@ -487,9 +580,9 @@ fn interval(now: Timestamp, random: &mut Random) -> (Timestamp, Timestamp) {
 }
 
 /// The stored part of these bytes: in most cases all of them.
-fn damaged(whole: &[u8], random: &mut Random) -> Option<Vec<u8>> {
+fn damaged(whole: &[u8], percent: u64, random: &mut Random) -> Option<Vec<u8>> {
     let mut bytes = whole.to_vec();
-    match random.below(100) {
+    match percent {
         0 => return None,
         1 => bytes.truncate(random.index(whole.len())),
         2 => bytes.extend((0..random.between(1, 9)).map(|_| random.below(256) as u8)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use limiter_core::Timestamp;
+use limiter_core::{LevelSet, Timestamp};
 
 use super::case::MOST;
 use super::random::Random;
@@ -101,8 +101,15 @@ impl Ledger {
         }
     }
 
-    /// Remembers the id, which may have had an entry; the identities are those of the windows afterwards.
-    pub(crate) fn remember(&mut self, identities: &[u8], had_entry: bool, now: Timestamp) {
+    /// Remembers the id, which may have had an entry; the identities are those of the windows afterwards. The call did not fit
+    /// in these levels.
+    pub(crate) fn remember(
+        &mut self,
+        identities: &[u8],
+        spared: LevelSet,
+        had_entry: bool,
+        now: Timestamp,
+    ) {
         let id = self.given[0].clone();
         let until = |life: &[u8]| {
             let life: i64 = String::from_utf8_lossy(life).parse().expect("a number");
@@ -111,7 +118,8 @@ impl Ledger {
         let stored = self.entry().cloned().unwrap_or_default();
         let given = &self.given;
         let ends = (!given[1].is_empty()).then(|| until(&given[1]));
-        let time = |ends: i64| ends.to_le_bytes()[..7].to_vec();
+        let head =
+            |ends: i64, spared: LevelSet| [&ends.to_le_bytes()[..7], &[spared.bits()]].concat();
         match (self.kind, ends) {
             (1, Some(ends)) => {
                 self.order.put(ends, &id);
@@ -123,7 +131,7 @@ impl Ledger {
                 }
             }
             (2, Some(ends)) => {
-                let entry = [&time(ends), &given[4][..], identities, &given[5]].concat();
+                let entry = [&head(ends, spared), &given[4][..], identities, &given[5]].concat();
                 self.entries.insert(id.clone(), entry);
                 self.order.put(ends, &id);
                 if had_entry {
@@ -131,10 +139,11 @@ impl Ledger {
                 }
             }
             (_, None) => {
-                self.entries.insert(id, [&stored[..7], &given[4]].concat());
+                self.entries.insert(id, [&stored[..8], &given[4]].concat());
             }
             (_, Some(ends)) => {
-                self.entries.insert(id.clone(), [&time(ends)[..], &given[4]].concat());
+                let entry = [&head(ends, LevelSet::NONE), &given[4][..]].concat();
+                self.entries.insert(id.clone(), entry);
                 self.order.drop(&id);
                 self.ended.put(ends, &id);
             }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use limiter_core::operation::{Closed, Guard, Operation, Origin, Step, Verdict, apply};
-use limiter_core::{Cell, Span, Stored, TimeZone, Timestamp, Window};
+use limiter_core::{Cell, LevelSet, Span, Stored, TimeZone, Timestamp, Window};
 use limiter_redis::fuzzing::scripts;
 
-use super::case::{Case, Dropped, FIELDS, MOST, Script, StoredRecord};
+use super::case::{Case, Dropped, FIELDS, Level, MOST, Script, StoredRecord};
 use super::ledger::Ledger;
 
 /// How a case must end.
@@ -17,25 +17,30 @@ pub(crate) struct Expected {
     pub(crate) entry: Option<Vec<u8>>,
     /// The records as they were, or the records and the limits in the fields to show.
     pub(crate) shown: Vec<Option<Vec<u8>>>,
-    /// Each of [`FIELDS`] afterwards.
-    pub(crate) hot: [Option<Vec<u8>>; FIELDS.len()],
-    /// The field of the third hash afterwards.
+    /// Of each level the [`FIELDS`] afterwards.
+    pub(crate) hot: Vec<Fields>,
+    /// The field of the hash more afterwards.
     pub(crate) field: Option<Vec<u8>>,
     pub(crate) ledger: Option<Ledger>,
-    /// The closed days afterwards.
-    pub(crate) days: BTreeSet<(i64, Vec<u8>)>,
+    /// Of each level the closed days afterwards.
+    pub(crate) days: Vec<BTreeSet<(i64, Vec<u8>)>>,
     /// Whether a stored number is so large that Lua rounds it. No valid record has such a number: whatever a script computes
     /// from it, the client refuses the answer as an impossible record.
     pub(crate) inexact: bool,
 }
 
+/// The values of [`FIELDS`].
+pub(crate) type Fields = [Option<Vec<u8>>; FIELDS.len()];
+
 impl Expected {
     pub(crate) fn of(case: &Case) -> Self {
-        let mut hot = FIELDS.map(|_| None);
+        let mut hot = vec![FIELDS.map(|_| None); case.levels.len()];
         for record in &case.records {
-            hot[record.field].clone_from(&record.bytes);
+            hot[record.level][record.field].clone_from(&record.bytes);
         }
-        let days = case.extras.closed.iter().map(|end| (*end, end.to_string().into_bytes()));
+        let days = |level: &Level| {
+            level.closed.iter().map(|end| (*end, end.to_string().into_bytes())).collect()
+        };
         let mut expected = Self {
             letters: String::new(),
             entry: None,
@@ -43,13 +48,13 @@ impl Expected {
             hot,
             field: case.extras.field.clone(),
             ledger: case.extras.ledger.clone(),
-            days: days.collect(),
+            days: case.levels.iter().map(days).collect(),
             inexact: false,
         };
         let before = expected.hot.clone();
         expected.run(case);
-        expected.shown = if matches!(expected.letters.as_bytes().first(), Some(b'A' | b'R' | b'N'))
-        {
+        let first = expected.letters.as_bytes().first();
+        expected.shown = if matches!(first, Some(b'A' | b'R' | b'N' | b'b'..=b'p')) {
             case.records.iter().map(|record| record.bytes.clone()).collect()
         } else {
             shown(case, &before, &mut expected.letters)
@@ -78,16 +83,18 @@ impl Expected {
         self.inexact = !is_exact(case, &records);
         let operation = at_any_time(&case.operation, case.operation.steps.len());
         let mut closed = Vec::new();
-        self.letters = match apply(&mut records, &operation, case.now, &mut closed) {
-            Verdict::Applied(done) if done.is_empty() => "A".into(),
-            Verdict::Applied(done) => {
-                done.iter().map(|done| if *done { 'A' } else { 'R' }).collect()
+        let verdict = apply(&mut records, &operation, case.now, &mut closed);
+        let done = match verdict {
+            Verdict::Applied(done) => done,
+            Verdict::Refused => {
+                self.letters = "R".repeat(operation.calls.len());
+                return;
             }
-            Verdict::Refused => "R".repeat(operation.calls.len()),
             verdict => unreachable!("{verdict:?} of records that are as believed"),
         };
-        if !self.letters.contains('A') {
-            return;
+        self.letters = done.iter().map(letter).collect();
+        if done.is_empty() {
+            self.letters.push('A');
         }
         // Making room may drop it.
         let has_entry = self.ledger.as_ref().is_some_and(|ledger| ledger.entry().is_some());
@@ -99,57 +106,65 @@ impl Expected {
         }
         let mut identities = Vec::new();
         for (stored, record) in case.records.iter().zip(&records) {
-            let bytes = scripts::write(stored.is_global(), case.stamps[1], record);
+            let stamp = case.levels[stored.level].stamps[1];
+            let bytes = scripts::write(stored.is_global(), stamp, record);
             let [prefix, identity, _] = scripts::sizes(stored.is_global(), record);
             identities.extend_from_slice(&bytes[prefix - 4..identity]);
-            self.hot[stored.field] = Some(bytes);
+            self.hot[stored.level][stored.field] = Some(bytes);
         }
         if let Some(ledger) = &mut self.ledger {
-            ledger.remember(&identities, has_entry, case.now);
+            let spared = done.first().copied().flatten().unwrap_or(LevelSet::NONE);
+            ledger.remember(&identities, spared, has_entry, case.now);
         }
         self.field = case.extras.put.clone().or_else(|| self.field.clone());
         match case.extras.drop {
             Some(Dropped::Field | Dropped::Whole) => self.field = None,
             Some(Dropped::Record) => {
                 if let Some(last) = case.records.last() {
-                    self.hot[last.field] = None;
+                    self.hot[last.level][last.field] = None;
                 }
             }
             None => {}
         }
         if let Some(kept_after) = case.extras.kept_after.filter(|_| !closed.is_empty()) {
             let kept_after = kept_after.unix_ms().div_euclid(1_000);
-            self.days.extend(closed.iter().map(|day| closed_day(case, &records, day)));
-            self.days.retain(|(end, _)| *end > kept_after);
+            for day in &closed {
+                let days = &mut self.days[case.records[day.record].level];
+                days.insert(closed_day(case, &records, day));
+                days.retain(|(end, _)| *end > kept_after);
+            }
         }
     }
 }
 
-/// The records and the limits in the fields that the script shows, as nothing was compared. If they are of another type, that
-/// is its answer.
-fn shown(
-    case: &Case,
-    hot: &[Option<Vec<u8>>; FIELDS.len()],
-    letters: &mut String,
-) -> Vec<Option<Vec<u8>>> {
-    let shown: Vec<usize> = match case.script {
-        Script::Take => (0..FIELDS.len()).filter(|at| case.names_field(*at)).collect(),
-        Script::Apply => case.extras.shown.clone(),
+/// The letter of a call.
+fn letter(done: &Option<LevelSet>) -> char {
+    match done {
+        None => 'R',
+        Some(short) if short.is_empty() => 'A',
+        Some(short) => char::from(b'a' + short.bits()),
+    }
+}
+
+/// Of each level the records and the limits in the fields that the script shows, as nothing was compared. If any are of another
+/// type, that is its answer.
+fn shown(case: &Case, hot: &[Fields], letters: &mut String) -> Vec<Option<Vec<u8>>> {
+    let places: Vec<_> = match case.script {
+        // It always shows those of all calls, of the asset and of others.
+        Script::Take => (0..FIELDS.len()).map(|at| case.names_field(at).then_some(at)).collect(),
+        Script::Apply => case.extras.shown.iter().copied().map(Some).collect(),
     };
-    let is_read_first = case.script == Script::Take || !case.records.is_empty();
-    if case.other_type && (is_read_first || !shown.is_empty()) {
+    let is_read = |(level, it): (usize, &Level)| {
+        let is_read_first = case.records.iter().any(|record| record.level == level);
+        it.other_type && (is_read_first || !places.is_empty())
+    };
+    if case.levels.iter().enumerate().any(is_read) {
         *letters = "W".to_owned();
         return Vec::new();
     }
-    let places = match case.script {
-        // It always shows those of all calls, of the asset and of others.
-        Script::Take => (0..FIELDS.len()).map(|at| shown.contains(&at).then_some(at)).collect(),
-        Script::Apply => shown.into_iter().map(Some).collect::<Vec<_>>(),
-    };
-    let of = |fields: &[Option<Vec<u8>>; FIELDS.len()]| {
-        places.iter().map(|at| at.and_then(|at| fields[at].clone())).collect::<Vec<_>>()
-    };
-    [of(hot), of(&case.extras.cold)].concat()
+    let levels = hot.iter().zip(&case.levels);
+    let fields = levels.flat_map(|(hot, level)| [hot, &level.cold]);
+    fields.flat_map(|of| places.iter().map(|at| at.and_then(|at| of[at].clone()))).collect()
 }
 
 /// The end of a closed day in seconds, and its account as a member of a set.
@@ -172,7 +187,7 @@ fn closed_day(case: &Case, records: &[Stored], day: &Closed) -> (i64, Vec<u8>) {
 /// The letter of a refusal for other data than the records, or for the time.
 fn refusal_of_extras(case: &Case) -> Option<char> {
     let Case { operation, now, extras, .. } = case;
-    if case.other_type && !case.records.is_empty() {
+    if case.records.iter().any(|record| case.levels[record.level].other_type) {
         return Some('W');
     }
     if extras.ledger.as_ref().is_some_and(|ledger| ledger.refusal(*now).is_some()) {
@@ -195,7 +210,8 @@ fn refusal_of_extras(case: &Case) -> Option<char> {
         return Some('X');
     }
     let guarded = extras.guard.as_ref();
-    guarded.filter(|guard| **guard != extras.field.clone().unwrap_or_default()).map(|_| 'G')
+    let differs = guarded.is_some_and(|it| *it != extras.field.clone().unwrap_or_default());
+    (differs || extras.is_absent && extras.field.is_some()).then_some('G')
 }
 
 /// A record that is not as believed, and the letter that says so.
@@ -207,7 +223,8 @@ fn records(case: &Case) -> Result<Option<Vec<Stored>>, Unlike> {
     for (number, stored) in case.records.iter().enumerate() {
         let template = stored.believed.stored();
         let [prefix, identity, size] = scripts::sizes(stored.is_global(), &template);
-        let believed = scripts::write(stored.is_global(), case.stamps[0], &template);
+        let stamp = case.levels[stored.level].stamps[0];
+        let believed = scripts::write(stored.is_global(), stamp, &template);
         let bytes = stored.bytes.as_ref().ok_or(Unlike('S'))?;
         if case.script == Script::Take && bytes.len() != size {
             return Err(Unlike('S'));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use limiter_core::KeyId;
 use limiter_redis::fuzzing::scripts::{self, TakeShape};
 use redis::{Connection, ConnectionLike, Value};
 
@@ -80,11 +81,14 @@ impl Server {
         cases: &[Case],
         expected: &[Expected],
     ) -> Vec<Result<(), Divergence>> {
+        if cases.is_empty() {
+            return Vec::new();
+        }
         if self.takes.len() > MOST_SCRIPTS {
             self.forget_scripts();
         }
         let mut batch = Batch::default();
-        let names: Vec<_> = (0..cases.len()).map(names).collect();
+        let names: Vec<_> = (0..cases.len()).map(Names::numbered).collect();
         for (case, names) in cases.iter().zip(&names) {
             store(&mut batch, case, names);
         }
@@ -119,8 +123,7 @@ impl Server {
         // All of one shape go in one script.
         let mut by_shape: Vec<(TakeShape, Vec<usize>, Vec<Vec<u8>>)> = Vec::new();
         for (number, case) in cases.iter().enumerate() {
-            let taken = scripts::take(&case.operation, case.stamps[0], &case.named(), kind(case));
-            let (shape, argument) = taken.expect("it only takes");
+            let (shape, argument) = case.taken().expect("it only takes");
             // With a ledger a script does one at a time.
             let is_alone = kind(case) > 0;
             let group = by_shape.iter_mut().find(|(other, ..)| *other == shape && !is_alone);
@@ -146,16 +149,21 @@ impl Server {
                 })
                 .clone();
             let first = &cases[numbers[0]];
-            let each = if kind(first) > 0 { 5 } else { 2 };
-            let keys = (each * numbers.len()).to_string();
+            let ledger = if kind(first) > 0 { LEDGER } else { 0 };
+            let keys = ((2 * first.levels.len() + ledger) * numbers.len()).to_string();
             let mut words: Vec<&[u8]> = vec![b"EVALSHA", &digest, keys.as_bytes()];
             for number in &numbers {
-                words.extend(names[*number][..each].iter().map(Vec::as_slice));
+                words.extend(names[*number].of_levels(first.levels.len()));
+                words.extend(names[*number].more[..ledger].iter().map(Vec::as_slice));
             }
             for (number, argument) in numbers.iter().zip(&arguments) {
                 let case = &cases[*number];
-                let second = case.records.get(1).map_or(&b""[..], |record| FIELDS[record.field]);
-                words.extend([second, case.asset().unwrap_or_default(), argument]);
+                let second = |level| {
+                    let of_level = case.records.iter().filter(move |record| record.level == level);
+                    of_level.skip(1).map(|record| FIELDS[record.field]).next().unwrap_or_default()
+                };
+                words.extend((0..case.levels.len()).map(second));
+                words.extend([case.asset().unwrap_or_default(), argument]);
             }
             let listed = first.extras.ledger.as_ref();
             let listed = listed.map(|ledger| scripts::ledger(ledger.kind, &ledger.given));
@@ -173,29 +181,35 @@ impl Server {
     fn send_apply(&self, batch: &mut Batch, case: &Case, names: &Names) -> usize {
         let fields = case.records.iter().map(|record| FIELDS[record.field].to_vec()).collect();
         let shown = case.extras.shown.iter().map(|at| FIELDS[*at].to_vec()).collect();
-        let (third, field) = (3, b"f".to_vec());
+        let levels = case.levels.len();
+        let (more, field) = (2 * levels + 1, b"f".to_vec());
         let extras = &case.extras;
-        let with = |value: &Vec<u8>| (third, field.clone(), value.clone());
-        let dropped = extras.drop.map(|dropped| match dropped {
-            Dropped::Field => (third, field.clone()),
-            Dropped::Whole => (third, Vec::new()),
+        let with = |value: &Vec<u8>| (more, field.clone(), value.clone());
+        let absent = extras.is_absent.then(|| (more, Vec::new(), Vec::new()));
+        let dropped = extras.drop.and_then(|dropped| match dropped {
+            Dropped::Field => Some((more, field.clone())),
+            Dropped::Whole => Some((more, Vec::new())),
             Dropped::Record => {
-                let last = case.records.last().map_or(0, |record| record.field);
-                (1, FIELDS[last].to_vec())
+                let last = case.records.last()?;
+                Some((2 * last.level + 1, FIELDS[last.field].to_vec()))
             }
         });
         let stored = scripts::Extras {
             not_after: extras.not_after,
-            guards: extras.guard.iter().map(with).collect(),
+            guards: extras.guard.iter().map(with).chain(absent).collect(),
             puts: extras.put.iter().map(with).collect(),
             drops: dropped.into_iter().collect(),
             ledger: extras.ledger.as_ref().map(|ledger| (ledger.kind, ledger.given.clone())),
-            history: extras.kept_after.map(|kept_after| (HISTORY, kept_after)),
+            history: extras.kept_after.map(|kept_after| (2 * levels + LEDGER + 1, kept_after)),
         };
-        let mut arguments = scripts::apply(&case.operation, fields, shown, case.stamps, stored);
+        let stamps: Vec<_> = case.levels.iter().map(|level| level.stamps).collect();
+        let mut arguments = scripts::apply(&case.operation, fields, shown, &stamps, stored);
         arguments.extend(scripts::time(case.now));
-        let mut words: Vec<&[u8]> = vec![b"EVALSHA", &self.apply, b"6"];
-        words.extend(names.iter().map(Vec::as_slice));
+        let keys = (3 * levels + LEDGER).to_string();
+        let mut words: Vec<&[u8]> = vec![b"EVALSHA", &self.apply, keys.as_bytes()];
+        words.extend(names.of_levels(levels));
+        words.extend(names.more.iter().map(Vec::as_slice));
+        words.extend(names.days[..levels].iter().map(Vec::as_slice));
         words.extend(arguments.iter().map(Vec::as_slice));
         batch.add(&words)
     }
@@ -217,24 +231,35 @@ fn load(connection: &mut Connection, text: &str) -> Vec<u8> {
 
 /// Stores the data before a case.
 fn store(batch: &mut Batch, case: &Case, names: &Names) {
-    let [hot, cold, third, entries, ended, days] = names;
-    match case.script {
-        Script::Take if kind(case) == 0 => batch.add(&[b"DEL", hot, cold]),
-        _ => batch.add(&[b"DEL", hot, cold, third, entries, ended, days]),
-    };
-    let limits = FIELDS.iter().zip(&case.extras.cold);
-    for (field, value) in limits.filter_map(|(field, value)| Some((field, value.as_ref()?))) {
-        batch.add(&[b"HSET", cold, field, value]);
+    let [more, entries, ended] = &names.more;
+    let levels = case.levels.len();
+    let mut words = vec![&b"DEL"[..]];
+    words.extend(names.of_levels(levels));
+    if case.script == Script::Apply || kind(case) > 0 {
+        words.extend([&more[..], entries, ended]);
+        words.extend(names.days[..levels].iter().map(Vec::as_slice));
     }
-    for end in &case.extras.closed {
-        let end = end.to_string();
-        batch.add(&[b"ZADD", days, end.as_bytes(), end.as_bytes()]);
-    }
-    if case.other_type {
-        batch.add(&[b"SET", hot, b"text"]);
-    } else {
+    batch.add(&words);
+    for (number, level) in case.levels.iter().enumerate() {
+        let [hot, cold] = &names.levels[number];
+        let mut words: Vec<&[u8]> = vec![b"HSET", cold];
+        let limits = FIELDS.iter().zip(&level.cold);
+        for (field, value) in limits.filter_map(|(field, value)| Some((field, value.as_ref()?))) {
+            words.extend([field, &value[..]]);
+        }
+        if words.len() > 2 {
+            batch.add(&words);
+        }
+        for end in &level.closed {
+            let end = end.to_string();
+            batch.add(&[b"ZADD", &names.days[number], end.as_bytes(), end.as_bytes()]);
+        }
+        if level.other_type {
+            batch.add(&[b"SET", hot, b"text"]);
+            continue;
+        }
         let mut words: Vec<&[u8]> = vec![b"HSET", hot];
-        for stored in &case.records {
+        for stored in case.records.iter().filter(|stored| stored.level == number) {
             if let Some(bytes) = &stored.bytes {
                 words.extend([FIELDS[stored.field], bytes]);
             }
@@ -244,13 +269,13 @@ fn store(batch: &mut Batch, case: &Case, names: &Names) {
         }
     }
     if let Some(field) = &case.extras.field {
-        batch.add(&[b"HSET", third, b"f", field]);
+        batch.add(&[b"HSET", more, b"f", field]);
     }
     if let Some(ledger) = &case.extras.ledger {
         for (id, entry) in &ledger.entries {
             batch.add(&[b"HSET", entries, id, entry]);
         }
-        for (key, times) in [(third, &ledger.order), (ended, &ledger.ended)] {
+        for (key, times) in [(more, &ledger.order), (ended, &ledger.ended)] {
             for (until, id) in &times.0 {
                 batch.add(&[b"ZADD", key, until.to_string().as_bytes(), id]);
             }
@@ -258,18 +283,24 @@ fn store(batch: &mut Batch, case: &Case, names: &Names) {
     }
 }
 
-/// Reads the data after a case.
+/// Reads the data after a case: of each level the records, and what `apply` has closed; then what else may have changed.
 fn look(batch: &mut Batch, case: &Case, names: &Names) -> Vec<usize> {
-    let [hot, _, third, entries, ended, days] = names;
+    let [more, entries, ended] = &names.more;
     let all = |key| [&b"ZRANGE"[..], key, b"0", b"-1", b"WITHSCORES"];
-    let fields = [&[&b"HMGET"[..], hot], &FIELDS[..]].concat();
-    let mut looks = vec![batch.add(&fields), batch.add(&all(days))];
+    let mut looks = Vec::new();
+    for level in 0..case.levels.len() {
+        let [hot, _] = &names.levels[level];
+        looks.push(batch.add(&[&[&b"HMGET"[..], hot], &FIELDS[..]].concat()));
+        if case.script == Script::Apply {
+            looks.push(batch.add(&all(&names.days[level])));
+        }
+    }
     if case.extras.ledger.is_some() {
-        looks.push(batch.add(&all(third)));
+        looks.push(batch.add(&all(more)));
         looks.push(batch.add(&all(ended)));
         looks.push(batch.add(&[b"HGETALL", entries]));
     } else if case.script == Script::Apply {
-        looks.push(batch.add(&[b"HGETALL", third]));
+        looks.push(batch.add(&[b"HGETALL", more]));
     }
     looks
 }
@@ -293,23 +324,28 @@ fn compare(
     if letters != expected.letters {
         return Err(format!("expected {}, but the script said {letters}", expected.letters));
     }
-    let [hot, days, extras @ ..] = sent.after.as_slice() else {
-        unreachable!("each case has a hash")
-    };
-    let found = texts(&replies[*hot]);
-    if !case.other_type && found.as_ref().is_none_or(|found| *found != expected.hot) {
-        let wanted = &expected.hot;
-        return Err(format!("{letters}: expected {wanted:?}, but stored was {found:?}"));
+    let each = if case.script == Script::Apply { 2 } else { 1 };
+    let (of_levels, extras) = sent.after.split_at(each * case.levels.len());
+    for (level, looks) in of_levels.chunks(each).enumerate() {
+        let (found, wanted) = (texts(&replies[looks[0]]), &expected.hot[level]);
+        if !case.levels[level].other_type && found.as_ref().is_none_or(|found| found != wanted) {
+            return Err(format!(
+                "{letters}: expected {wanted:?} of level {level}, but stored was {found:?}"
+            ));
+        }
+        let Some(days) = looks.get(1) else { continue };
+        let found: BTreeSet<_> = times(&replies[*days]).0.into_iter().collect();
+        let wanted = &expected.days[level];
+        if found != *wanted {
+            return Err(format!(
+                "{letters}: expected the days {wanted:?} of level {level}, but there were {found:?}"
+            ));
+        }
     }
     let is_one_text = matches!(reply, Value::BulkString(_));
     if !is_one_text && parts != expected.shown {
         let wanted = &expected.shown;
         return Err(format!("{letters}: expected the fields {wanted:?}, but shown was {parts:?}"));
-    }
-    let found: BTreeSet<_> = times(&replies[*days]).0.into_iter().collect();
-    if case.script == Script::Apply && found != expected.days {
-        let wanted = &expected.days;
-        return Err(format!("{letters}: expected the days {wanted:?}, but there were {found:?}"));
     }
     match (&expected.ledger, extras) {
         (Some(ledger), [order, ended, entries]) => {
@@ -327,8 +363,8 @@ fn compare(
                 return Err(format!("{letters}: expected {ledger:?}, but there was {found:?}"));
             }
         }
-        (None, [third]) => {
-            let (found, wanted) = (hash(&replies[*third]), &expected.field);
+        (None, [more]) => {
+            let (found, wanted) = (hash(&replies[*more]), &expected.field);
             if found.get(&b"f"[..]) != wanted.as_ref() {
                 return Err(format!(
                     "{letters}: expected {wanted:?} of the extras, but there was {found:?}"
@@ -367,7 +403,8 @@ fn answer(case: &Case, reply: &Value) -> Option<Answered> {
     let head = String::from_utf8(head).ok()?;
     let [seconds, micros] = scripts::time(case.now).map(|text| String::from_utf8(text).ok());
     let letters = head.strip_prefix(&seconds?)?.strip_suffix(&micros?)?;
-    let possible = !letters.is_empty() && letters.bytes().all(|letter| letter.is_ascii_uppercase());
+    let is_one = |letter: u8| letter.is_ascii_uppercase() || matches!(letter, b'b'..=b'p');
+    let possible = !letters.is_empty() && letters.bytes().all(is_one);
     possible.then(|| Answered { letters: letters.to_owned(), entry, parts })
 }
 
@@ -395,14 +432,33 @@ fn times(value: &Value) -> Times {
     Times(pairs.map(|(id, until)| (number(until).unwrap_or(i64::MAX), id)).collect())
 }
 
-/// The names of the keys of a case: hot and cold, a third one, entries, ended ones, closed days.
-type Names = [Vec<u8>; 6];
-
-fn names(number: usize) -> Names {
-    ["k", "l", "x", "r", "e", "h"].map(|kind| format!("{kind}{number}").into_bytes())
+/// The names of the keys of a case.
+struct Names {
+    /// Of each level the hot and the cold hash.
+    levels: [[Vec<u8>; 2]; KeyId::MAX_SEGMENTS],
+    /// The hash more or the ids of a ledger, its entries, and the ids of ended ones.
+    more: [Vec<u8>; LEDGER],
+    /// Of each level the closed days.
+    days: [Vec<u8>; KeyId::MAX_SEGMENTS],
 }
 
-/// The number of the key of closed days.
-const HISTORY: usize = 6;
+impl Names {
+    fn numbered(number: usize) -> Self {
+        let named = |kind: &str| format!("{kind}{number}").into_bytes();
+        Self {
+            levels: ["1", "2", "3", "4"]
+                .map(|level| ["k", "l"].map(|kind| named(&[kind, level, "-"].concat()))),
+            more: ["x", "r", "e"].map(named),
+            days: ["h1-", "h2-", "h3-", "h4-"].map(named),
+        }
+    }
+
+    fn of_levels(&self, count: usize) -> impl Iterator<Item = &[u8]> {
+        self.levels[..count].iter().flatten().map(Vec::as_slice)
+    }
+}
+
+/// The number of the keys of a ledger.
+const LEDGER: usize = 3;
 /// The most scripts that a server is given before all of them are forgotten.
 const MOST_SCRIPTS: usize = 1_000;

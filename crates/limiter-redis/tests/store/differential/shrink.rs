@@ -44,24 +44,43 @@ fn smaller(case: &Case) -> Vec<Case> {
             });
         }
     }
-    for record in 1..case.records.len() {
+    let last = case.levels.len() - 1;
+    if last > 0 {
         add(&|case| {
-            case.records.remove(record);
-            case.operation.steps.remove(record);
-            case.operation.calls.iter_mut().for_each(|call| drop(call.remove(record)));
+            let records = case.records.iter().filter(|record| record.level < last).count();
+            case.levels.truncate(last);
+            case.records.truncate(records);
+            case.operation.steps.truncate(records);
+            case.operation.calls.iter_mut().for_each(|call| call.truncate(records));
             true
         });
     }
-    add(&|case| std::mem::take(&mut case.other_type));
+    for record in 0..case.records.len() {
+        add(&|case| {
+            // Each level has the global one.
+            let is_more = !case.records[record].is_global();
+            if is_more {
+                case.records.remove(record);
+                case.operation.steps.remove(record);
+                case.operation.calls.iter_mut().for_each(|call| drop(call.remove(record)));
+            }
+            is_more
+        });
+    }
+    for level in 0..case.levels.len() {
+        add(&|case| std::mem::take(&mut case.levels[level].other_type));
+        add(&|case| !std::mem::take(&mut case.levels[level].closed).is_empty());
+        add(&|case| std::mem::take(&mut case.levels[level].cold).iter().any(Option::is_some));
+    }
+    add(&|case| !std::mem::take(&mut case.operation.soft).is_empty());
     add(&|case| case.extras.ledger.take().is_some());
     add(&|case| case.extras.guard.take().is_some());
     add(&|case| case.extras.put.take().is_some());
     add(&|case| case.extras.drop.take().is_some());
     add(&|case| std::mem::take(&mut case.extras.not_after) > 0);
     add(&|case| case.extras.kept_after.take().is_some());
-    add(&|case| !std::mem::take(&mut case.extras.closed).is_empty());
+    add(&|case| std::mem::take(&mut case.extras.is_absent));
     add(&|case| !std::mem::take(&mut case.extras.shown).is_empty());
-    add(&|case| std::mem::take(&mut case.extras.cold).iter().any(Option::is_some));
     add(&|case| {
         let always = (Timestamp::MIN, Window::Day.end(Timestamp::MAX, &TimeZone::UTC));
         std::mem::replace(&mut case.operation.from, always.0) != always.0

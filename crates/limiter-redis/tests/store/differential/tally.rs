@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
 
+use limiter_core::KeyId;
+
 use super::case::{Case, Script};
 use super::reference::Expected;
 
@@ -13,6 +15,8 @@ pub(crate) struct Tally {
     pub(crate) operations: u64,
     takes: u64,
     calls: u64,
+    /// By the number of levels, from one.
+    levels: [u64; KeyId::MAX_SEGMENTS],
     pub(crate) verdicts: BTreeMap<&'static str, u64>,
     pub(crate) damaged: u64,
     inexact: u64,
@@ -24,6 +28,7 @@ impl Tally {
         self.operations += 1;
         self.takes += u64::from(case.script == Script::Take);
         self.calls += case.operation.calls.len() as u64;
+        self.levels[case.levels.len() - 1] += 1;
         self.damaged += u64::from(case.is_damaged());
         if let Some(ledger) = &case.extras.ledger {
             self.ledgers[usize::from(ledger.kind) - 1] += 1;
@@ -33,10 +38,12 @@ impl Tally {
             return;
         }
         let letters = &expected.letters;
+        let is_applied = letters.contains(|letter| matches!(letter, 'A' | 'b'..='p'));
         let verdict = match letters.as_bytes().first() {
-            Some(b'A' | b'R') if letters.contains('A') && letters.contains('R') => {
-                "applied in part"
+            _ if letters.contains(|letter| matches!(letter, 'b'..='p')) => {
+                "applied but to some levels"
             }
+            Some(b'A' | b'R') if is_applied && letters.contains('R') => "applied in part",
             Some(b'A') => "applied",
             Some(b'R') => "refused",
             Some(b'T') => "untimely",
@@ -59,6 +66,9 @@ impl AddAssign for Tally {
         self.calls += other.calls;
         self.damaged += other.damaged;
         self.inexact += other.inexact;
+        for (all, more) in self.levels.iter_mut().zip(other.levels) {
+            *all += more;
+        }
         for (verdict, count) in other.verdicts {
             *self.verdicts.entry(verdict).or_default() += count;
         }
@@ -77,6 +87,8 @@ impl fmt::Display for Tally {
             f,
             "{operations} operations of {calls} calls: {takes} by take, {applies} by apply"
         )?;
+        let [one, two, three, four] = self.levels;
+        writeln!(f, "{one} of one level, {two} of two, {three} of three, {four} of four")?;
         let verdicts = self.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}"));
         writeln!(f, "{}", verdicts.collect::<Vec<_>>().join(", "))?;
         writeln!(

@@ -1,0 +1,96 @@
+//! The keys and groups of random histories.
+
+use proptest::prelude::*;
+use proptest::strategy::Union;
+
+/// Labels, by what a history does with them. A history is about something when its operations meet, so that one label comes
+/// most often.
+pub(super) struct Labels {
+    /// Of calls.
+    pub(super) called: BoxedStrategy<String>,
+    /// Of keys and groups that are created, changed and read.
+    pub(super) managed: BoxedStrategy<String>,
+    /// Of those that are deleted: rarely the first, for the same reason.
+    pub(super) deleted: BoxedStrategy<String>,
+    /// Those that are created first, each with the share of histories. Without a key to begin with, much of a history is about
+    /// none.
+    pub(super) firsts: &'static [(&'static str, f64)],
+    /// The share of keys and groups in shadow mode.
+    pub(super) shadow: f64,
+    /// The share of scopes with limits. A call that meets many levels would be denied too often.
+    pub(super) limited: f64,
+}
+
+impl Labels {
+    /// Three keys.
+    pub(super) fn flat() -> Self {
+        let keys = || prop_oneof![14 => Just("k1"), 3 => Just("k2"), 1 => Just("k3")];
+        let deleted = prop_oneof![2 => Just("k2"), 2 => Just("k1"), 1 => Just("k3")];
+        Self {
+            called: keys().prop_map(str::to_owned).boxed(),
+            managed: keys().prop_map(str::to_owned).boxed(),
+            deleted: deleted.prop_map(str::to_owned).boxed(),
+            firsts: &[("k1", 1.0), ("k2", 0.3)],
+            shadow: 0.05,
+            limited: 1.0,
+        }
+    }
+
+    /// A group with two keys, and more groups and keys beneath it.
+    pub(super) fn grouped() -> Self {
+        Self {
+            called: weighted(&[
+                (24, "g/k1"),
+                (12, "g/t/k1"),
+                (5, "g/k2"),
+                (4, "g/t/u/k1"),
+                (1, "k1"),
+                (1, "g"),
+                (1, "g/t"),
+            ]),
+            managed: weighted(&[
+                (12, "g"),
+                (10, "g/k1"),
+                (4, "g/t"),
+                (4, "g/k2"),
+                (3, "g/t/k1"),
+                (1, "g/t/u"),
+                (1, "g/t/u/k1"),
+                (1, "k1"),
+                // Beneath a key, and beneath nothing.
+                (1, "g/k1/k1"),
+                (1, "h/k1"),
+            ]),
+            deleted: weighted(&[
+                (2, "g/k2"),
+                (2, "g/k1"),
+                (2, "g/t"),
+                (1, "g"),
+                (1, "g/t/k1"),
+                (1, "g/t/u"),
+            ]),
+            firsts: &[
+                ("g", 1.0),
+                ("g/k1", 1.0),
+                ("g/t", 0.7),
+                ("g/t/k1", 0.9),
+                ("g/k2", 0.5),
+                ("g/t/u", 0.4),
+                ("g/t/u/k1", 0.9),
+                ("k1", 0.2),
+            ],
+            shadow: 0.2,
+            limited: 0.4,
+        }
+    }
+
+    /// Returns whether it is mostly a group that has this label.
+    pub(super) fn is_group(label: &str) -> bool {
+        ["g", "g/t", "g/t/u"].contains(&label)
+    }
+}
+
+fn weighted(labels: &[(u32, &'static str)]) -> BoxedStrategy<String> {
+    let labels = labels.iter().map(|(weight, label)| (*weight, Just((*label).to_owned())));
+    Union::new_weighted(labels.collect()).boxed()
+}
