@@ -246,7 +246,7 @@ impl Keys {
         self.send_prepared(calls, known, now, true).await
     }
 
-    /// What is known of the key of calls, if `apply` can do them by that: a window ends that `take` does not close.
+    /// The known levels of the key of calls, if `apply` can do them from those: a window ends that `take` does not close.
     fn known_for(&self, calls: &Calls) -> Option<(KnownLevels, Timestamp)> {
         let of = calls.subject();
         let (known, now) = (self.at_hand(of)?, self.now());

@@ -48,7 +48,7 @@ pub enum Answer {
     Shadowed {
         /// The denial by these levels alone.
         denial: Denial,
-        /// What the other levels charged; `None` if there is no other, or if an amendment changed nothing. It is never written.
+        /// The charges of the other levels; `None` if there is no other, or if an amendment changed nothing. It is never written.
         charged: Option<Charged>,
     },
     /// The call is not admitted, and charged nothing.
@@ -61,7 +61,7 @@ pub enum Answer {
     Events(Vec<Event>),
 }
 
-/// What a call has charged that some levels in shadow mode would have denied.
+/// The charges of a call that some levels in shadow mode would have denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charged {
     /// The rest of each limit after it, of all levels.

@@ -84,7 +84,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!(acme.read().config.global, requests_per_day(1));
     });
 
-    // What its keys have used stays used.
+    // The counts of its keys stay.
     suite.story("a_reset_of_a_group_leaves_its_keys_alone", |world| {
         let [acme, search, ci] = three_levels(world);
         acme.update_now(|config| config.global = requests_per_minute(2));

@@ -1,4 +1,4 @@
-//! What each level has for itself: expiry, assets, budget, time zone and path.
+//! The settings of each level: expiry, assets, budget, time zone and path.
 
 use limiter_core::{DenialReason, Limits, Other, Timestamp};
 
@@ -57,7 +57,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!(acme.calls(), 2);
     });
 
-    // What one lists is another's other asset.
+    // An asset that one level lists is another asset to the next.
     suite.story("each_level_has_assets_of_its_own", |world| {
         let acme = named("acme").with_asset(asset("m1"), requests_per_day(3));
         let acme = world.group(acme.with_other(requests_per_day(2)));

@@ -50,7 +50,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!(keys.iter().map(Key::spent).sum::<u64>(), 999);
     });
 
-    // Whatever a level denies is charged at none.
+    // A call that a level denies is charged at none.
     suite.story("what_a_key_denies_costs_its_group_nothing", |world| {
         let acme = world.group(named("acme").with_global(requests_per_minute(4_000)));
         let keys: Vec<_> = (0..CALLERS)

@@ -1,4 +1,4 @@
-//! Who sees a group: the admins of its workspace, and nobody else.
+//! A group is seen by the admins of its workspace alone.
 
 use limiter_core::{KeyRecord, KeysError, NewKey, Search};
 

@@ -193,7 +193,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!([&ci, &chat].map(Key::calls), [3, 3]);
     });
 
-    // With the state of now of all levels, also when a group has expired since.
+    // It shows the current state of all levels, also when a group has expired since.
     suite.story("a_repeated_call_is_charged_at_no_level_again", |world| {
         let acme = world.group(named("acme").with_global(requests_per_day(5)));
         let ci = world.member_at(named("acme/ci"));
