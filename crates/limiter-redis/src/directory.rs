@@ -17,7 +17,7 @@
 //! change is not the client's any more. This assumes that the clocks of the servers differ by less than half a lease.
 //!
 //! A key with a damaged record stays in the index until it is deleted: deleting needs no record. No other key of the
-//! workspace is affected.
+//! workspace is affected, not even if the damaged record has its name: the index gives a name to one key, which keeps it.
 //!
 //! Changes of limits, budget and of an expiry that is no admin's touch no index: one script on the key's slot.
 
@@ -127,7 +127,8 @@ impl Directory {
         workspace: &WorkspaceId,
         name: &KeyName,
     ) -> Result<Option<KeyId>, StoreError> {
-        let Some(id) = self.changes.named(workspace, name).await? else { return Ok(None) };
+        let named = self.changes.named(workspace, &[name]).await?.pop();
+        let Some(id) = named.flatten() else { return Ok(None) };
         let found = self.read_in(workspace, &id).await?;
         Ok(found.filter(|found| found.record.config.name == *name).map(|_| id))
     }

@@ -174,7 +174,7 @@ impl Changes {
     }
 
     /// Makes the index say this of each key, or that it does not exist, and ends the change. Of other keys the index
-    /// stays as it is.
+    /// stays as it is, also where one of these entries has the name or the mask of another key.
     pub(super) async fn finish(
         &self,
         change: &Change,
@@ -206,32 +206,34 @@ impl Changes {
         id: &KeyId,
     ) -> Result<bool, StoreError> {
         // The index maps the id back to its name.
-        Ok(self.taken(workspace, format!("i{id}")).await?.is_some())
+        let names = self.taken(workspace, vec![format!("i{id}")]).await?;
+        Ok(names.iter().any(Option::is_some))
     }
 
-    /// The id of the key that has this name by the index.
+    /// For each name the id of the key that has it by the index.
     pub(super) async fn named(
         &self,
         workspace: &WorkspaceId,
-        name: &KeyName,
-    ) -> Result<Option<KeyId>, StoreError> {
-        let id = self.taken(workspace, format!("n{name}")).await?;
-        Ok(id.and_then(|id| str::from_utf8(&id).ok()?.parse().ok()))
+        names: &[&KeyName],
+    ) -> Result<Vec<Option<KeyId>>, StoreError> {
+        let fields: Vec<_> = names.iter().map(|name| format!("n{name}")).collect();
+        let ids = self.taken(workspace, fields).await?.into_iter();
+        Ok(ids.map(|id| str::from_utf8(&id?).ok()?.parse().ok()).collect())
     }
 
     async fn taken(
         &self,
         workspace: &WorkspaceId,
-        field: String,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let reply = self.run(&KNOWS, workspace, &[WorkspaceKey::Taken], [field]).await;
+        fields: Vec<String>,
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let reply = self.run(&KNOWS, workspace, &[WorkspaceKey::Taken], fields).await;
         let reply = reply.map_err(changing_nothing)?;
-        let fields = match &reply {
+        let values = match &reply {
             Value::Array(parts) => parts.get(2),
             _ => None,
         };
-        let Some(Value::Array(fields)) = fields else { return Ok(None) };
-        Ok(fields.first().and_then(bytes).map(<[u8]>::to_vec))
+        let Some(Value::Array(values)) = values else { return Ok(Vec::new()) };
+        Ok(values.iter().map(|value| bytes(value).map(<[u8]>::to_vec)).collect())
     }
 
     /// Ends a change that changed nothing.

@@ -1,7 +1,7 @@
 //! Listing the keys of a workspace: names from the index, everything else from the records.
 //!
 //! A page shows records that exist, under their own names. The index may be a step behind for the keys that are
-//! being changed, so for those only the records are read.
+//! being changed, so for those only the records are read. A record that lastingly has the name of another key is damaged.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
@@ -17,6 +17,18 @@ use crate::records::Found;
 /// Some keys of a page.
 struct Part {
     rows: Vec<Row>,
+    /// The name to continue after, if there may be more.
+    end: Option<KeyName>,
+}
+
+/// The result of reading some entries of the index, and their records.
+struct Look {
+    found: HashMap<KeyId, Found>,
+    damaged: Vec<DamagedKey>,
+    /// The entries that differ from their records.
+    doubtful: Vec<(KeyName, KeyId)>,
+    /// The keys that are being changed.
+    changing: HashSet<KeyId>,
     /// The name to continue after, if there may be more.
     end: Option<KeyName>,
 }
@@ -80,18 +92,22 @@ impl Directory {
     ) -> Result<Part, StoreError> {
         let mut looks = 1;
         loop {
-            let (part, doubtful) = self.look(workspace, search, after, names, wanted).await?;
-            if looks == LOOKS && !doubtful.is_empty() {
-                self.try_repair(workspace, doubtful.iter().take(MOST_REPAIRS)).await;
+            let mut look = self.look(workspace, search, after, names, wanted).await?;
+            if looks == LOOKS && !look.doubtful.is_empty() {
+                self.set_apart(workspace, &mut look).await?;
             }
-            if looks == LOOKS || doubtful.is_empty() {
-                return Ok(part);
+            if looks == LOOKS && !look.doubtful.is_empty() {
+                let ids = look.doubtful.iter().map(|(_, id)| id).take(MOST_REPAIRS);
+                self.try_repair(workspace, ids.collect::<Vec<_>>()).await;
+            }
+            if looks == LOOKS || look.doubtful.is_empty() {
+                return Ok(look.into_part(search, after));
             }
             looks += 1;
         }
     }
 
-    /// Returns the keys among the next names, and the ids whose records differ from the index.
+    /// Reads the keys among the next names, and those that are being changed.
     async fn look(
         &self,
         workspace: &WorkspaceId,
@@ -99,7 +115,7 @@ impl Directory {
         after: Option<&KeyName>,
         names: usize,
         wanted: usize,
-    ) -> Result<(Part, Vec<KeyId>), StoreError> {
+    ) -> Result<Look, StoreError> {
         let mut stretch = self.changes.names(workspace, after, names).await?;
         if stretch.crashed {
             self.try_repair(workspace, []).await;
@@ -129,19 +145,40 @@ impl Directory {
         entries.retain(|(name, id)| !as_indexed(name, id));
         let (damaged, doubtful): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|(_, id)| damaged.contains(id));
-        let doubtful = doubtful.into_iter().map(|(_, id)| id).collect();
-        // A key is shown at the place of its record's name, even if the index has another name.
-        let is_here = |name: &KeyName| {
-            after.is_none_or(|after| name > after) && end.as_ref().is_none_or(|end| name <= end)
+        let damaged = damaged.into_iter().map(|(name, id)| DamagedKey { id, name }).collect();
+        Ok(Look { found, damaged, doubtful, changing: stretch.changing, end })
+    }
+
+    /// Sets the keys apart as damaged whose records have the names of other keys. The index gives each name to one key, which
+    /// keeps it unless its own record has another name.
+    async fn set_apart(&self, workspace: &WorkspaceId, look: &mut Look) -> Result<(), StoreError> {
+        let claimed = |(_, id): &(KeyName, KeyId)| {
+            Some((id.clone(), look.found.get(id)?.record.config.name.clone()))
         };
-        let mut keys: Vec<_> = found.into_values().map(|found| found.record).collect();
-        keys.retain(|key| is_here(&key.config.name) && search.matches(&key.config.name, &key.id));
-        let damaged = damaged.into_iter().map(|(name, id)| Err(DamagedKey { id, name }));
-        let mut rows: Vec<Row> = keys.into_iter().map(Ok).chain(damaged).collect();
-        rows.sort_by(|one, other| name_of(one).cmp(name_of(other)));
-        // A key may get the name of another between the reads of the two.
-        rows.dedup_by(|one, other| name_of(one) == name_of(other));
-        Ok((Part { rows, end }, doubtful))
+        let claims: Vec<_> = look.doubtful.iter().filter_map(claimed).collect();
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = claims.iter().map(|(_, name)| name).collect();
+        let holders = self.changes.named(workspace, &names).await?;
+        let records = self.read_all(holders.iter().flatten().cloned().collect()).await?;
+        let keeps = |holder: &KeyId, name: &KeyName| match records.get(holder) {
+            Some(Ok(Found { record, .. })) => {
+                record.workspace == *workspace && record.config.name == *name
+            }
+            // A damaged key keeps its name until it is deleted.
+            Some(Err(_)) => true,
+            None => false,
+        };
+        let wrong = claims.iter().zip(&holders).filter(|((id, name), holder)| {
+            holder.as_ref().is_some_and(|holder| holder != id && keeps(holder, name))
+        });
+        let wrong: HashSet<&KeyId> = wrong.map(|((id, _), _)| id).collect();
+        for (name, id) in look.doubtful.extract_if(.., |(_, id)| wrong.contains(id)) {
+            look.found.remove(&id);
+            look.damaged.push(DamagedKey { id, name });
+        }
+        Ok(())
     }
 
     /// Reads the records of keys from all slots, some at a time. Keys that do not exist are left out; a key comes with an
@@ -181,10 +218,36 @@ impl Directory {
     }
 }
 
+impl Look {
+    fn into_part(self, search: &Search, after: Option<&KeyName>) -> Part {
+        let Self { found, damaged, changing, end, .. } = self;
+        // A key is shown at the place of its record's name, even if the index has another name.
+        let is_here = |name: &KeyName| {
+            after.is_none_or(|after| name > after) && end.as_ref().is_none_or(|end| name <= end)
+        };
+        let mut keys: Vec<_> = found.into_values().map(|found| found.record).collect();
+        keys.retain(|key| is_here(&key.config.name) && search.matches(&key.config.name, &key.id));
+        let mut rows: Vec<Row> =
+            keys.into_iter().map(Ok).chain(damaged.into_iter().map(Err)).collect();
+        // A key may get the name of another between the reads of the two. The one of the index comes first.
+        let place = |row: &Row| (name_of(row).clone(), changing.contains(id_of(row)));
+        rows.sort_by_cached_key(place);
+        rows.dedup_by(|one, other| name_of(one) == name_of(other));
+        Part { rows, end }
+    }
+}
+
 fn name_of(row: &Row) -> &KeyName {
     match row {
         Ok(key) => &key.config.name,
         Err(key) => &key.name,
+    }
+}
+
+fn id_of(row: &Row) -> &KeyId {
+    match row {
+        Ok(key) => &key.id,
+        Err(key) => &key.id,
     }
 }
 

@@ -149,6 +149,12 @@ impl World {
     }
 }
 
+/// Sets the name in a record alone.
+async fn set_name(world: &World, key: &str, name: &str) {
+    let record = world.keyspace.record(&id(key));
+    let _: () = world.command(redis::cmd("HSET").arg(record).arg("name").arg(name)).await;
+}
+
 fn names(keys: &[KeyRecord]) -> Vec<String> {
     keys.iter().map(|key| key.config.name.to_string()).collect()
 }

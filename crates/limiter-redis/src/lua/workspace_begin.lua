@@ -22,16 +22,12 @@ if first == '1' and redis.call('ZCARD', KEYS[1]) > 0 then return { 'refused', no
 if ceases ~= '' and redis.call('SISMEMBER', KEYS[3], ceases) == 1 and redis.call('SCARD', KEYS[3]) == 1 then
   return { 'refused', now_text, 'admin' }
 end
-local function is_taken(field, id)
-  local holder = redis.call('HGET', KEYS[2], field)
-  return holder and holder ~= id
-end
 local answer, begins = { 'begun', now_text }, #ARGV == 5
 for at = 6, #ARGV, 3 do
   local id, name, mask = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local word = 'free'
-  if mask ~= '' and is_taken('m' .. mask, id) then word = 'mask' end
-  if name ~= '' and is_taken('n' .. name, id) then word = 'name' end
+  if mask ~= '' and is_taken(KEYS[2], 'm' .. mask, id) then word = 'mask' end
+  if name ~= '' and is_taken(KEYS[2], 'n' .. name, id) then word = 'name' end
   if word == 'free' then begins = true end
   answer[#answer + 1] = word
 end

@@ -9,3 +9,8 @@ end
 local function is_alive(began, lease, now)
   return now < began + lease and now > began - lease / 2
 end
+-- Whether another key has this name or mask in the hash `taken`.
+local function is_taken(taken, field, id)
+  local holder = redis.call('HGET', taken, field)
+  return holder and holder ~= id
+end

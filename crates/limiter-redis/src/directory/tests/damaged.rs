@@ -6,7 +6,10 @@ use tokio::time::sleep;
 
 use super::super::change::Intent;
 use super::super::pointer::Pointer;
-use super::{LEASE, World, admin, config, home, id, member, names, secret_of, with_secret};
+use super::{
+    LEASE, World, admin, config, home, id, member, names, secret_of, set_name, some_day,
+    with_secret,
+};
 
 const SECRET: &str = "abcd-of-the-damaged-wxyz";
 
@@ -117,6 +120,87 @@ async fn a_damaged_key_is_deleted_with_all_that_is_known_of_it() {
             world.create(NewRecord { secret: None, ..key() }).await.unwrap();
         }
         assert_eq!(world.names().await, ["b", "first"], "{case}");
+    }
+}
+
+/// Once, the index was repaired by a damaged record that had the name of another key. The other key was not listed any more,
+/// not even after the damaged one was restored.
+#[tokio::test]
+async fn a_record_with_the_name_of_another_key_does_not_take_it() {
+    for taken in ["a", "c"] {
+        let world = World::new().await;
+        for name in ["a", "b", "c"] {
+            world.create(member(name)).await.unwrap();
+        }
+        let damaged = [DamagedKey { id: id("b"), name: "b".parse().unwrap() }];
+        for _ in 0..2 {
+            set_name(&world, "b", taken).await;
+            let page = world.page().await;
+            assert_eq!(
+                (names(&page.keys), &page.damaged[..]),
+                (vec!["a".into(), "c".into()], &damaged[..])
+            );
+            // The name of its record is on another page than that of its entry.
+            let after_a = Search::all().page_size(1).after("a".parse().unwrap());
+            let page = world.directory.list(&home(), &after_a).await.unwrap();
+            assert_eq!((names(&page.keys), &page.damaged[..]), (Vec::new(), &damaged[..]));
+            assert_eq!(world.indexed_names().await, ["a", "b", "c"], "{taken}");
+            let found = world.directory.find(&home(), &taken.parse().unwrap()).await.unwrap();
+            assert_eq!(found, Some(id(taken)));
+
+            set_name(&world, "b", "b").await;
+            let page = world.page().await;
+            assert_eq!(
+                (names(&page.keys), page.damaged),
+                (["a", "b", "c"].map(Into::into).into(), Vec::new())
+            );
+        }
+        // Another name, or a deletion, ends it too.
+        set_name(&world, "b", taken).await;
+        world.update("b", 1, &config("d")).await.unwrap();
+        assert_eq!(world.names().await, ["a", "c", "d"]);
+        set_name(&world, "b", taken).await;
+        world.delete("b").await.unwrap();
+        assert_eq!(world.names().await, ["a", "c"]);
+        assert_eq!(world.indexed_names().await, ["a", "c"]);
+    }
+}
+
+/// A change makes the index agree with the record, whether its own client ends it or another one.
+#[tokio::test]
+async fn a_change_of_a_record_with_the_name_and_the_mask_of_another_key_takes_neither() {
+    let world = World::with_short_lease().await;
+    let of_a = "abcd-of-the-other-wxyz";
+    world.create(with_secret(member("a"), of_a)).await.unwrap();
+    world.create(with_secret(admin("b"), "efgh-of-the-damaged-stuv")).await.unwrap();
+    world.create(admin("c")).await.unwrap();
+    let masked = secret_of(of_a).masked.to_string();
+    let record = world.keyspace.record(&id("b"));
+    let mut claims = redis::cmd("HSET");
+    claims.arg(record).arg("name").arg("a").arg("masked").arg(masked);
+    let _: () = world.command(&mut claims).await;
+    let before = world.taken().await;
+
+    world.begin(&Intent::of(&id("b"))).await;
+    let page = world.page().await;
+    assert!(page.keys.iter().any(|key| key.id == id("a")), "under way: {page:?}");
+    sleep(LEASE).await;
+    let page = world.page().await;
+    assert_eq!((names(&page.keys), page.damaged.len()), (vec!["a".into(), "c".into()], 1));
+    assert!(!world.is_changing().await, "the change that was left behind is finished");
+    // It is no permanent admin any more, so that its entry is written.
+    world.update("b", 1, &config("a").with_expiry(some_day())).await.unwrap();
+    let page = world.page().await;
+    assert_eq!((names(&page.keys), page.damaged.len()), (vec!["a".into(), "c".into()], 1));
+    assert_eq!(
+        (world.indexed_names().await, world.taken().await),
+        (["a", "b", "c"].map(Into::into).into(), before)
+    );
+
+    world.delete("b").await.unwrap();
+    for taken in [member("a"), with_secret(member("d"), "abcd-with-the-same-ends-wxyz")] {
+        let refused = world.create(NewRecord { id: id("d"), ..taken }).await;
+        assert_is!(refused, Err(KeysError::NameTaken(_) | KeysError::AccessKeyTaken));
     }
 }
 

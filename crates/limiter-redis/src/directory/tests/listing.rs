@@ -2,7 +2,7 @@
 
 use limiter_core::{KeyRecord, Search};
 
-use super::{World, home, id, member};
+use super::{World, home, id, member, set_name};
 use crate::keyspace::WorkspaceKey;
 
 #[tokio::test]
@@ -54,11 +54,35 @@ async fn an_entry_under_a_wrong_name_is_put_right() {
     let world = World::new().await;
     world.create(member("a")).await.unwrap();
     // The server of the index has lost the last rename.
-    let record = world.keyspace.record(&id("a"));
-    let _: () = world.command(redis::cmd("HSET").arg(record).arg("name").arg("z")).await;
+    set_name(&world, "a", "z").await;
     world.names().await;
     assert_eq!(world.names().await, ["z"]);
     assert_eq!(world.indexed_names().await, ["z"]);
+}
+
+#[tokio::test]
+async fn keys_that_got_the_names_of_each_other_are_put_right() {
+    for renamed in [["b", "a", "c"], ["b", "c", "a"], ["b", "c", "z"], ["0", "a", "b"]] {
+        let world = World::new().await;
+        let ids = ["a", "b", "c"];
+        for name in ids {
+            world.create(member(name)).await.unwrap();
+        }
+        // The server of the index has lost several renames.
+        for (key, name) in ids.into_iter().zip(renamed) {
+            set_name(&world, key, name).await;
+        }
+        world.page().await;
+        let page = world.page().await;
+        assert_eq!((page.keys.len(), page.damaged), (3, Vec::new()), "{renamed:?}");
+        for (key, name) in ids.into_iter().zip(renamed) {
+            let found = world.directory.find(&home(), &name.parse().unwrap()).await.unwrap();
+            assert_eq!(found, Some(id(key)), "{renamed:?}: {name}");
+        }
+        let mut sorted = renamed;
+        sorted.sort_unstable();
+        assert_eq!(world.indexed_names().await, sorted);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
