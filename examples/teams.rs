@@ -1,4 +1,5 @@
-//! Limits that keys share: a company with a budget for the month, its two teams, and keys with limits of their own.
+//! Limits that keys share: a company with a budget for the month, its two teams, and keys with limits of their own. One team may have
+//! two calls open at the same time.
 //!
 //! `cargo run --example teams` calls with each key until a level denies it, and prints who has used what.
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use limiter::{
     Charge, Credits, Decision, KeyConfig, KeyId, Keys, Limiter, Limits, ManualClock, NewKey,
-    Search, Timestamp,
+    Reserved, Search, Timestamp, Totals,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -29,6 +30,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     clock.advance(Duration::from_secs(86_400));
     call(&limiter, "acme/support/bot", &large).await?;
 
+    println!("-- in parallel --");
+    in_parallel(&limiter).await?;
+
     println!("-- used --");
     print_tree(&keys, "acme".parse()?).await
 }
@@ -38,7 +42,7 @@ async fn create(keys: &Keys<'_>) -> Result<(), Box<dyn Error>> {
     let limits = Limits::builder;
     let company = limits().credits_per_month(Credits::whole(10)?).build()?;
     let search = limits().requests_per_minute(5).build()?;
-    let support = limits().output_tokens_per_day(2_000).build()?;
+    let support = limits().output_tokens_per_day(2_000).parallel(2).build()?;
     for (id, name, limits) in [
         ("acme", "Acme", company),
         ("acme/search", "Search team", search),
@@ -67,6 +71,30 @@ async fn call(limiter: &Limiter, key: &str, charge: &Charge) -> Result<(), Box<d
             println!("after {allowed} calls of {denied}\n");
             break;
         }
+    }
+    Ok(())
+}
+
+/// Opens calls of a team until one finds no slot. When another ends, it does.
+async fn in_parallel(limiter: &Limiter) -> Result<(), Box<dyn Error>> {
+    let (bot, estimate) = ("acme/support/bot".parse()?, Charge::request());
+    let mut open = Vec::new();
+    let denied = loop {
+        match limiter.reserve(&bot, None, &estimate).await? {
+            Reserved::Allowed(call) => open.push(call),
+            Reserved::Denied(denied) => break denied,
+        }
+    };
+    println!("with {} calls open {denied}", open.len());
+    for mut call in open.drain(..1) {
+        call.settle(&Totals::unchanged()).await?;
+    }
+    if let Reserved::Allowed(call) = limiter.reserve(&bot, None, &estimate).await? {
+        println!("after one has ended, another is open\n");
+        open.push(call);
+    }
+    for mut call in open {
+        call.cancel().await?;
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use axum::http::Request;
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use limiter::Usage;
 use limiter::decision::RuleState;
+use limiter::{Measure, Usage};
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -69,7 +69,10 @@ pub(crate) fn print_usage(usage: &Usage) {
     for scope in &usage.scopes {
         let name = scope.scope.asset.as_ref().map_or("all calls", |asset| asset.as_str());
         for RuleState { rule, used, limit, remaining, resets_at, .. } in &scope.rules {
-            let what = format!("{name}, {} per {}", rule.unit.label(), rule.window);
+            let what = match rule.measure {
+                Measure::Amount(window, unit) => format!("{name}, {} per {window}", unit.label()),
+                Measure::Parallel => format!("{name}, in parallel"),
+            };
             let resets_at = resets_at.map_or_else(|| "-".to_owned(), |at| at.to_string());
             println!("{what:<28} {used:>6} {limit:>6} {remaining:>6}   {resets_at}");
         }

@@ -2,7 +2,7 @@
 //!
 //! [`histories`] are random ones over a small world in which limits are low and clocks step; [`small_world`] is every
 //! short one over a small alphabet. [`histories_with_reservations`] and [`reserved_world`] are the same with reservations,
-//! [`histories_with_groups`] and [`grouped_world`] with groups too.
+//! [`histories_with_groups`] and [`grouped_world`] with groups too, [`parallel_world`] with parallel limits.
 
 mod clock;
 mod enumerated;
@@ -10,5 +10,5 @@ mod labels;
 mod random;
 mod reserving;
 
-pub use enumerated::{Sequences, grouped_world, reserved_world, small_world};
+pub use enumerated::{Sequences, grouped_world, parallel_world, reserved_world, small_world};
 pub use random::{histories, histories_with_groups, histories_with_reservations};

@@ -13,6 +13,7 @@ mod path;
 mod remembered;
 mod reservation;
 mod scope;
+mod slots;
 mod window;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ use path::Path;
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     keys: BTreeMap<String, Key>,
+    /// How many keys there have been.
+    made: u64,
     bounds: Bounds,
     /// Those that were not asked for yet.
     events: Vec<Event>,
@@ -103,11 +106,20 @@ impl Model {
             Action::Check(call) => call.request_id.as_ref().is_none_or(|id| {
                 known(&call.key).is_none_or(|key| key.specifies_check(id, bounds, now))
             }),
-            Action::Reserve(reserve) => known(&reserve.estimate.key)
-                .is_none_or(|key| key.specifies_reserve(&reserve.id, bounds, now)),
-            Action::Amend(totals) | Action::Settle(totals) => {
+            Action::Reserve(reserve) => {
+                let path = &reserve.estimate.key;
+                self.specifies_slots(path, now)
+                    && known(path).is_none_or(|key| key.specifies_reserve(&reserve.id, bounds, now))
+            }
+            Action::Amend(totals) => {
+                let known = known(&totals.key);
+                self.specifies_slots(&totals.key, now)
+                    && known.is_none_or(|key| key.specifies_reservation(&totals.id, now))
+            }
+            Action::Settle(totals) => {
                 known(&totals.key).is_none_or(|key| key.specifies_reservation(&totals.id, now))
             }
+            Action::Usage { key } => known(key).is_none_or(|key| key.slots.specifies(now)),
             Action::Cancel { key, id } => {
                 known(key).is_none_or(|key| key.specifies_reservation(id, now))
             }
@@ -115,6 +127,10 @@ impl Model {
             Action::History { key, .. } => known(key).is_none_or(|key| key.latest <= now),
             _ => true,
         }
+    }
+
+    fn specifies_slots(&self, path: &str, now: i64) -> bool {
+        levels(path).all(|level| self.keys.get(level).is_none_or(|it| it.slots.specifies(now)))
     }
 
     fn create(&mut self, create: &Create, now: i64) -> Answer {
@@ -127,7 +143,8 @@ impl Model {
             // An expired key still lives: only deletion frees its label.
             Entry::Occupied(_) => Answer::Error(Problem::AlreadyExists),
             Entry::Vacant(free) => {
-                free.insert(Key::created(create, now));
+                self.made += 1;
+                free.insert(Key::created(create, self.made, now));
                 Answer::Ok
             }
         }

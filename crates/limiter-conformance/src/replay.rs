@@ -10,7 +10,7 @@ pub use answer::{
     Answer, Charged, Cost, Credits, Crossed, Day, Denial, Event, Exceeded, LevelRule, Problem,
     Remaining, Row, RuleUsage, ScopeName, Usage,
 };
-pub use limiter_core::{Effective, KeyKind, Rule, Scope, TimeZone, Unit, Window};
+pub use limiter_core::{Effective, KeyKind, Measure, Rule, Scope, TimeZone, Unit, Window};
 pub use operation::{
     Action, Assets, Call, Change, Create, Limits, Operation, Other, Reserve, Totals, Update,
     levels, parent, to_jsonl,

@@ -59,6 +59,7 @@ mod key;
 mod key_races;
 mod making_groups;
 mod other_assets;
+mod parallel;
 mod peeking;
 mod prelude;
 mod property;
@@ -155,6 +156,7 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
         ("key_races", key_races::stories),
         ("making_groups", making_groups::stories),
         ("other_assets", other_assets::stories),
+        ("parallel", parallel::stories),
         ("peeking", peeking::stories),
         ("races", races::stories),
         ("repeating", repeating::stories),

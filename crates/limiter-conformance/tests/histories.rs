@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use limiter_conformance::generate::{
-    grouped_world, histories, histories_with_groups, histories_with_reservations, reserved_world,
-    small_world,
+    grouped_world, histories, histories_with_groups, histories_with_reservations, parallel_world,
+    reserved_world, small_world,
 };
 use limiter_conformance::model::{Bounds, Model};
 use limiter_conformance::replay::{
@@ -230,6 +230,55 @@ fn kinds_of_groups(action: &Action, answer: &Answer) -> Vec<String> {
     kinds
 }
 
+/// Nor would one that never meets a parallel limit, or whose slots never come back.
+#[test]
+fn reservations_meet_parallel_limits_and_slots_come_back() {
+    let unbounded = Bounds::default();
+    for (name, histories) in
+        [("random", random(400)), ("enumerated", parallel_world(2).collect::<Vec<_>>())]
+    {
+        let mut met = BTreeMap::<&str, usize>::new();
+        for history in histories {
+            let (mut model, mut is_full) = (Model::bounded(unbounded), false);
+            for operation in &history {
+                if !model.specifies(operation) {
+                    continue;
+                }
+                let answer = model.answer(operation);
+                let (denial, is_shadowed) = match &answer {
+                    Answer::Denied(denial) => (Some(denial), false),
+                    Answer::Shadowed { denial, .. } => (Some(denial), true),
+                    _ => (None, false),
+                };
+                let exceeded = denial.and_then(|denial| denial.exceeded());
+                let parallel =
+                    exceeded.filter(|it| it.violated.iter().any(|it| it.rule.is_parallel()));
+                let mut sees = |what| *met.entry(what).or_default() += 1;
+                match (parallel, &operation.action, &answer) {
+                    (Some(_), ..) if is_shadowed => sees("shadowed"),
+                    (Some(it), ..) if it.violated.len() > 1 => sees("with others"),
+                    (Some(it), ..) => {
+                        sees(if it.retry_at.is_some() { "full" } else { "never" });
+                        is_full = true;
+                    }
+                    (
+                        None,
+                        Action::Reserve(_),
+                        Answer::Allowed { replayed: false, remaining, .. },
+                    ) if is_full && remaining.0.iter().any(|(it, _)| it.rule.is_parallel()) => {
+                        sees("free again");
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let never = if name == "random" { "" } else { "with others" };
+        for expected in ["full", "never", "shadowed", "free again", "with others"] {
+            assert!(met.contains_key(expected) || expected == never, "{name}: {expected}: {met:?}");
+        }
+    }
+}
+
 /// Nor would one that never meets its small bounds, or is never admitted again.
 #[test]
 fn reservations_meet_small_bounds_and_find_room_again() {
@@ -296,7 +345,7 @@ fn reservations_fire_thresholds_at_each_of_their_steps() {
 
 /// Random histories, and all short ones of the enumerated world.
 fn with_reservations() -> [(&'static str, Vec<Vec<Operation>>); 2] {
-    [("random", random(300)), ("enumerated", reserved_world(3).collect())]
+    [("random", random(600)), ("enumerated", reserved_world(3).collect())]
 }
 
 fn random(histories: usize) -> Vec<Vec<Operation>> {

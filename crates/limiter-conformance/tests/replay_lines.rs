@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use limiter_conformance::replay::{
     Action, Answer, Call, Change, Charged, Cost, Create, Credits, Crossed, Day, Denial, Effective,
-    Event, Exceeded, KeyKind, LevelRule, Limits, Operation, Other, Problem, Remaining, Reserve,
-    Row, Rule, RuleUsage, Scope, ScopeName, TimeZone, Totals, Unit, Update, Usage, Window, read,
+    Event, Exceeded, KeyKind, LevelRule, Limits, Measure, Operation, Other, Problem, Remaining,
+    Reserve, Row, Rule, RuleUsage, Scope, ScopeName, TimeZone, Totals, Unit, Update, Usage, Window,
+    read,
 };
 
-const GLOBAL_MINUTE_REQUESTS: Rule =
-    Rule { scope: Scope::Global, window: Window::Minute, unit: Unit::Requests };
-const ASSET_DAY_TOKENS: Rule =
-    Rule { scope: Scope::Asset, window: Window::Day, unit: Unit::Tokens };
+const GLOBAL_MINUTE_REQUESTS: Rule = Rule::of(Scope::Global, Window::Minute, Unit::Requests);
+const ASSET_DAY_TOKENS: Rule = Rule::of(Scope::Asset, Window::Day, Unit::Tokens);
 
 #[test]
 fn the_examples_of_operations_are_read() {
@@ -206,15 +205,13 @@ fn the_examples_of_answers_are_written() {
     };
     let account = Cost { requests: 1, input: 5, output: 7, ..Cost::default() };
     let budget = RuleUsage {
-        window: Window::Ever,
-        unit: Unit::Credits,
+        measure: Measure::Amount(Window::Ever, Unit::Credits),
         used: 1_000,
         limit: 5_000_000,
         resets_at: None,
     };
     let minute = RuleUsage {
-        window: Window::Minute,
-        unit: Unit::Requests,
+        measure: Measure::Amount(Window::Minute, Unit::Requests),
         used: 1,
         limit: 10,
         resets_at: Some(1_760_000_040_000),
@@ -617,6 +614,50 @@ fn the_budget_is_a_limit_of_all_calls() {
 }
 
 #[test]
+fn a_parallel_limit_stands_beside_global_and_in_assets_and_other() {
+    let line = r#"{"at":1,"op":"create","key":"acme/ci","kind":"member","parallel":2,"assets":{"m1":{"limits":{"day/tokens":5},"parallel":1}},"other":{"parallel":0}}"#;
+    let of = |parallel, tokens: &[_]| Limits {
+        amounts: tokens.iter().copied().collect(),
+        parallel: Some(parallel),
+    };
+    let create = Create {
+        parallel: Some(2),
+        assets: [("m1".to_owned(), Some(of(1, &[((Window::Day, Unit::Tokens), 5)])))].into(),
+        other: Some(Other::Limited(of(0, &[]))),
+        ..member("acme/ci")
+    };
+    let operation = Operation { at: 1, action: Action::Create(create) };
+    assert_eq!(read(line).unwrap(), operation);
+    assert_eq!(operation.to_line(), line);
+    for (written, parallel) in [("2", Change::Set(2)), ("null", Change::Clear)] {
+        let line = format!(r#"{{"at":1,"op":"update","key":"k","parallel":{written}}}"#);
+        let update = Update { key: "k".to_owned(), parallel, ..Update::default() };
+        let operation = Operation { at: 1, action: Action::Update(update) };
+        assert_eq!(read(&line).unwrap(), operation);
+        assert_eq!(operation.to_line(), line);
+    }
+    let in_global = r#"{"at":1,"op":"create","key":"k","global":{"parallel":2}}"#;
+    let problem = read(in_global).unwrap_err().to_string();
+    assert!(problem.contains("a field beside `global`"), "{problem}");
+    for line in [
+        r#"{"at":1,"op":"create","key":"k","parallel":9007199254740992}"#,
+        r#"{"at":1,"op":"update","key":"k","other":{"parallel":9007199254740992}}"#,
+    ] {
+        assert!(!read(line).unwrap().is_within_bounds(), "{line}");
+    }
+}
+
+#[test]
+fn the_usage_of_a_parallel_limit_is_a_rule_without_a_reset() {
+    let rule = RuleUsage { measure: Measure::Parallel, used: 1, limit: 2, resets_at: None };
+    let rows = vec![Row::uncounted(ScopeName::Other, rule)];
+    let usage = Answer::Usage(Usage { rows, credits: Credits { spent: 0, budget: None } });
+    let row = r#"{"scope":"other","account":{"requests":0,"input":0,"output":0,"credits":0},"rules":{"parallel":{"used":1,"limit":2,"resets_at":null}}}"#;
+    let credits = r#""credits":{"spent":0,"budget":null}"#;
+    assert_eq!(usage.to_line(), format!(r#"{{"rows":[{row}],{credits}}}"#));
+}
+
+#[test]
 fn what_comes_later_is_refused_with_a_sentence() {
     for (line, sentence) in [
         (
@@ -626,12 +667,7 @@ fn what_comes_later_is_refused_with_a_sentence() {
         (r#"{"at":1,"op":"plan","plan":"free"}"#, "plans are not supported yet"),
         (r#"{"at":1,"op":"delete_plan","plan":"free"}"#, "plans are not supported yet"),
         (r#"{"at":1,"op":"create","key":"k","plan":"free"}"#, "`plan` is not supported yet"),
-        (r#"{"at":1,"op":"update","key":"k","parallel":2}"#, "`parallel` is not supported yet"),
         (r#"{"at":1,"op":"create","key":"k","open":"free"}"#, "`open` is not supported yet"),
-        (
-            r#"{"at":1,"op":"create","key":"k","other":{"parallel":1}}"#,
-            "in `other`: the field `parallel` is not supported yet",
-        ),
         (
             r#"{"at":1,"op":"create","key":"k","global":{"limits":{"day/tokens":"unlimited"}}}"#,
             "plans are not supported yet",
@@ -671,6 +707,7 @@ fn member(key: &str) -> Create {
         key: key.to_owned(),
         kind: KeyKind::Member,
         global: Limits::default(),
+        parallel: None,
         assets: BTreeMap::new(),
         other: None,
         budget: None,
@@ -682,7 +719,7 @@ fn member(key: &str) -> Create {
 }
 
 fn limits<const COUNT: usize>(limits: [((Window, Unit), u64); COUNT]) -> Limits {
-    Limits(limits.into())
+    Limits { amounts: limits.into(), parallel: None }
 }
 
 fn requests_per_minute(limit: u64) -> Limits {

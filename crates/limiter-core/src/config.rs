@@ -12,6 +12,7 @@ use crate::limits::{Limit, Limits};
 use crate::names::{AssetId, KeyId, KeyName};
 use crate::object::{Object, distinct_keys};
 use crate::rule::Unit;
+use crate::state::ScopeId;
 use crate::thresholds::Thresholds;
 use crate::window::Window;
 use crate::zone::TimeZone;
@@ -165,8 +166,8 @@ impl KeyConfig {
     #[must_use]
     pub fn with_budget(self, budget: Credits) -> Self {
         let budget = Limit::budget(budget.millionths());
-        let global = self.global.iter().chain([budget]).collect();
-        Self { global, ..self }
+        let global: Limits = self.global.iter().chain([budget]).collect();
+        Self { global: global.with_parallel(self.global.parallel()), ..self }
     }
 
     /// Returns the budget, if there is one.
@@ -197,6 +198,18 @@ impl KeyConfig {
     #[must_use]
     pub fn with_shadow(self, shadow: bool) -> Self {
         Self { shadow, ..self }
+    }
+
+    /// Returns the parallel limits, each with its scope.
+    pub(crate) fn parallel_limits(&self) -> impl Iterator<Item = (ScopeId, u64)> {
+        let of_assets = self.assets.iter();
+        let of_assets = of_assets.map(|(asset, limits)| (ScopeId::asset(asset.clone()), limits));
+        let of_other = match &self.other {
+            Other::Limited(limits) => Some((ScopeId::OTHER, limits)),
+            Other::Denied => None,
+        };
+        let all = [(ScopeId::GLOBAL, &self.global)].into_iter().chain(of_assets).chain(of_other);
+        all.filter_map(|(scope, limits)| Some((scope, limits.parallel()?)))
     }
 
     /// Checks the numbers of assets and of limits and the expiry, as every store does; the types guarantee the rest.
@@ -286,9 +299,10 @@ impl Serialize for KeyConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { name, assets, other, expires_at, time_zone, thresholds, shadow, .. } =
             self.clone();
+        let global: Limits = self.global.iter().filter(|limit| !limit.is_budget()).collect();
         let raw = RawConfig {
             name,
-            global: self.global.iter().filter(|limit| !limit.is_budget()).collect(),
+            global: global.with_parallel(self.global.parallel()),
             assets,
             other,
             budget: self.budget(),

@@ -84,11 +84,12 @@ impl KeyState {
         if self.is_configured(config, thresholds, effective, now) {
             return Ok(change);
         }
-        change.after.expires_at = config.expires_at;
+        change.after.set_expiry(config.expires_at);
         change.after.shadow = config.shadow;
         change.after.denies_other = config.other == Other::Denied;
         change.after.own_thresholds = config.thresholds.is_some();
         change.after.zone = config.time_zone.clone();
+        change.after = change.after.with_parallel_limits(config.parallel_limits());
         let none = Limits::NONE;
         let wanted = |limits, keeps| Wanted {
             limits,
@@ -116,7 +117,7 @@ impl KeyState {
         };
         match self.other {
             Some(_) => change.scope(self, Place::Other, &wanted(of_other, false)),
-            None if !of_other.is_none() => {
+            None if !of_other.amounts().is_empty() => {
                 let scope = change.begun(&wanted(of_other, false));
                 change.after.other = Some(Box::new(scope));
             }
@@ -149,7 +150,7 @@ impl KeyState {
         let is_pending = |scope: &ScopeState| !scope.at(now, &self.zone).all_pending().is_empty();
         (global, assets, other)
             == (config.global.clone(), config.assets.clone(), config.other.clone())
-            && (self.expires_at, self.shadow) == (config.expires_at, config.shadow)
+            && (self.expires_at(), self.shadow) == (config.expires_at, config.shadow)
             && self.zone == config.time_zone
             && self.own_thresholds == config.thresholds.is_some()
             && self.thresholds() == config.thresholds.unwrap_or(thresholds)
@@ -205,14 +206,15 @@ impl Change {
     /// Changes one scope that is counted.
     fn scope(&mut self, state: &KeyState, place: Place, wanted: &Wanted<'_>) {
         let Some(before) = state.scope_at(place) else { return };
-        let limits_change = before.configured() != *wanted.limits
+        let differ = |limits: Limits| limits.amounts() != wanted.limits.amounts();
+        let limits_change = differ(before.configured())
             || wanted.effective == Effective::Now
-                && before.at(wanted.now, &state.zone).record.limits() != *wanted.limits;
+                && differ(before.at(wanted.now, &state.zone).record.limits());
         let rearms = before.record.thresholds != wanted.thresholds;
         let moves = limits_change || wanted.zone.is_some();
         // A scope that nothing keeps is closed with its day.
         let is_over = !wanted.keeps
-            && wanted.limits.is_none()
+            && wanted.limits.amounts().is_empty()
             && before.record.span(Window::Day).end <= wanted.now
             && !before.at(wanted.now, &state.zone).has_limits();
         if !moves && !rearms && !is_over && place != Place::Global {

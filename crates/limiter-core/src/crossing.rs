@@ -9,7 +9,7 @@ use crate::limits::{Quantity, Within};
 use crate::meter::Meter;
 use crate::names::{AssetId, KeyId};
 use crate::record::Record;
-use crate::rule::{Rule, Scope};
+use crate::rule::{Measure, Rule, Scope, Unit};
 use crate::state::{ScopeId, ScopeOf};
 use crate::window::Window;
 
@@ -92,7 +92,7 @@ impl Crossing {
         let (window, unit) = (meter.window(), meter.unit());
         Some(Self {
             group: group.cloned(),
-            rule: Rule { scope, window, unit },
+            rule: Rule::of(scope, window, unit),
             asset: asset.cloned(),
             percent,
             limit: meter.limit()?,
@@ -105,23 +105,19 @@ impl Crossing {
 /// As in `80 % of 10 requests per minute for all calls: 8, until 2025-10-09T12:01:00Z`, or `for group acme`.
 impl fmt::Display for Crossing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            group,
-            rule: Rule { scope, window, unit },
-            asset,
-            percent,
-            limit,
-            used,
-            resets_at,
-        } = self;
-        let [used, limit] = [*used, *limit].map(|amount| Quantity(amount, *unit));
-        match (window, unit) {
-            (Window::Ever, crate::rule::Unit::Credits) => {
+        let Self { group, rule, asset, percent, limit, used, resets_at } = self;
+        let unit = rule.unit().unwrap_or(Unit::Requests);
+        let [used, limit] = [*used, *limit].map(|amount| Quantity(amount, unit));
+        match rule.measure {
+            Measure::Amount(Window::Ever, Unit::Credits) => {
                 write!(f, "{percent} % of the budget of {limit} credits")
             }
-            _ => write!(f, "{percent} % of {limit} {} {}", unit.label(), Within(*window)),
+            Measure::Amount(window, unit) => {
+                write!(f, "{percent} % of {limit} {} {}", unit.label(), Within(window))
+            }
+            Measure::Parallel => write!(f, "{percent} % of {limit} calls in parallel"),
         }?;
-        let scope = ScopeId { scope: *scope, asset: asset.clone() };
+        let scope = ScopeId { scope: rule.scope, asset: asset.clone() };
         write!(f, " for {}: {used}", ScopeOf(group.as_ref(), &scope))?;
         match resets_at {
             Some(resets_at) => write!(f, ", until {resets_at}"),

@@ -9,9 +9,10 @@ use crate::charge::Charge;
 use crate::clock::Timestamp;
 use crate::limits::{Quantity, Within};
 use crate::names::{AssetId, KeyId};
-use crate::rule::{Rule, Scope};
+use crate::rule::{Measure, Rule, Scope};
 use crate::rules::{RuleState, Rules, Violation};
 use crate::state::{ScopeId, ScopeOf};
+use crate::window::Window;
 
 /// A denied call, with the first reason that applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,10 +166,19 @@ impl Denied {
         self.exceeded().is_some_and(LimitExceeded::never_fits)
     }
 
-    /// Returns how long to wait for [`retry_at`](Self::retry_at), from the moment of the decision.
+    /// Returns how long to wait before a retry, from the moment of the decision: until [`retry_at`](Self::retry_at). A slot of
+    /// a parallel limit is most often given back long before it expires, so that it counts for a second at most.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        Some(self.retry_at()?.since(self.decided_at?))
+        let (exceeded, decided_at) = (self.exceeded()?, self.decided_at?);
+        let wait = exceeded.retry_at()?.since(decided_at);
+        let amounts = |violation: &Violation| !violation.rule.is_parallel();
+        if !exceeded.violations().any(|violation| violation.rule.is_parallel()) {
+            return Some(wait);
+        }
+        let resets = exceeded.violations().filter(amounts).filter_map(|it| it.resets_at);
+        let longest = resets.max().map_or(SLOT_WAIT, |at| at.since(decided_at).max(SLOT_WAIT));
+        Some(wait.min(longest))
     }
 }
 
@@ -259,18 +269,30 @@ impl Denied {
     fn fmt_exceeded(&self, exceeded: &LimitExceeded, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, violation) in exceeded.violations().enumerate() {
             let exceeds_limit = violation.exceeds_limit();
-            let Violation { group, rule, used, limit, asked, resets_at } = violation;
-            let Rule { scope, window, unit } = rule;
+            let Violation { group, rule: Rule { scope, measure }, used, limit, asked, resets_at } =
+                violation;
             let separator = if position == 0 { "" } else { "; " };
+            let asset = self.asset.clone().filter(|_| scope == Scope::Asset);
+            let scope = ScopeId { scope, asset };
+            let scope = ScopeOf(group.as_ref(), &scope);
+            let Measure::Amount(window, unit) = measure else {
+                match exceeds_limit {
+                    false => write!(f, "{separator}{used} of {limit} calls in parallel are open")?,
+                    true => write!(f, "{separator}at most {limit} calls in parallel are allowed")?,
+                }
+                write!(f, " for {scope}")?;
+                if let Some(resets_at) = resets_at {
+                    write!(f, ", a slot is free at {resets_at} at the latest")?;
+                }
+                continue;
+            };
             let [used, limit, asked] = [used, limit, asked].map(|amount| Quantity(amount, unit));
             let (unit, window) = (unit.label(), Within(window));
             match exceeds_limit {
                 false => write!(f, "{separator}{used} of {limit} {unit} {window} are used")?,
                 true => write!(f, "{separator}at most {limit} {unit} {window} are allowed")?,
             }
-            let asset = self.asset.clone().filter(|_| scope == Scope::Asset);
-            let scope = ScopeId { scope, asset };
-            write!(f, " for {}, this call asks for {asked}", ScopeOf(group.as_ref(), &scope))?;
+            write!(f, " for {scope}, this call asks for {asked}")?;
             if let Some(resets_at) = resets_at {
                 write!(f, ", reset at {resets_at}")?;
             }
@@ -280,7 +302,7 @@ impl Denied {
             None if exceeded.violations().any(|violation| violation.exceeds_limit()) => {
                 f.write_str(". The call exceeds the limit itself; retrying will not help")
             }
-            None if exceeded.violations().any(|violation| !violation.rule.window.ends()) => {
+            None if exceeded.violations().any(|it| it.rule.window() == Some(Window::Ever)) => {
                 f.write_str(". Retrying will not help: what is used in all is not given back")
             }
             None => f.write_str(
@@ -289,6 +311,9 @@ impl Denied {
         }
     }
 }
+
+/// How long a caller waits for a slot before it tries again.
+const SLOT_WAIT: Duration = Duration::from_secs(1);
 
 /// The rules that a denied call met, and those that it would have broken.
 #[derive(Serialize, Deserialize)]

@@ -44,10 +44,8 @@ pub fn charge(
 
 /// Decides a call that meets several levels, and charges all of them if it is allowed.
 pub fn charge_all(levels: &mut LevelsMut<'_>, charge: &Charge, now: Timestamp) -> Decision {
-    match take_all(levels, charge, now) {
-        Some(decision) => decision,
-        None => consider(levels, charge, now),
-    }
+    let taken = if levels.parallel.is_empty() { take_all(levels, charge, now) } else { None };
+    taken.unwrap_or_else(|| consider(levels, charge, now))
 }
 
 /// Charges a call to all its levels, if it simply fits in each.
@@ -169,7 +167,8 @@ pub fn peek(levels: &Levels<'_>, charge: &Charge, now: Timestamp) -> Decision {
     let states = levels.states.iter();
     let mut states: SmallVec<[KeyState; 1]> =
         states.map(|state| state.relevant_to(state.locate(levels.asset))).collect();
-    charge_all(&mut LevelsMut::new(levels.key, levels.asset, &mut states), charge, now)
+    let mut copies = LevelsMut::new(levels.key, levels.asset, &mut states);
+    charge_all(&mut copies.reserving(levels.parallel), charge, now)
 }
 
 /// Counts a charge in the current windows, whether it fits or not: a call that was allowed elsewhere is never refused. Returns

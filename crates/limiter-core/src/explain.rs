@@ -8,8 +8,10 @@ use crate::denied::{DenialReason, Denied, LimitExceeded};
 use crate::evaluate;
 use crate::levels::{LevelSet, Levels, LevelsMut};
 use crate::names::KeyId;
+use crate::parallel::Parallel;
 use crate::prepare::{self, Committed, Plan};
 use crate::state::KeyState;
+use smallvec::SmallVec;
 
 /// Charges an admitted call to the levels as they were before the call, and returns the answer. These levels in shadow did not
 /// admit it, and are not charged.
@@ -20,6 +22,7 @@ pub fn admitted(
     now: Timestamp,
 ) -> Decision {
     if spared.is_empty()
+        && levels.parallel.is_empty()
         && let Some(decision) = evaluate::take_all(levels, charge, now)
     {
         return decision;
@@ -29,7 +32,13 @@ pub fn admitted(
         let shadowed = (!spared.is_empty()).then(|| denial(&before, charge, spared, now));
         (shadowed.flatten(), prepare::record(&before, charge, spared, now))
     };
-    match prepared.commit(levels, now) {
+    let parallel = levels.parallel.iter().map(|limit| limit.taken(spared));
+    let parallel: SmallVec<[Parallel; 2]> = parallel.collect();
+    let committed = match parallel.is_empty() {
+        true => prepared.commit(levels, now),
+        false => prepared.commit(&mut levels.reserving(&parallel), now),
+    };
+    match committed {
         Some(committed) => match allowed(committed, now) {
             Decision::Allowed(allowed) => Decision::Allowed(match shadowed {
                 Some(denied) => allowed.shadowing(denied),
@@ -102,6 +111,9 @@ pub fn spared(levels: &Levels<'_>, charge: &Charge, now: Timestamp) -> LevelSet 
 
 /// Returns the answer to a repeated call that was allowed before: the current rules of the call, without any charge.
 pub fn replayed(levels: &Levels<'_>, now: Timestamp) -> Decision {
+    let parallel = levels.parallel.iter().map(|limit| limit.with_open(limit.open));
+    let parallel: SmallVec<[Parallel; 2]> = parallel.collect();
+    let levels = &levels.reserving(&parallel);
     let rules = Plan::at(levels, now).rules(levels, LevelSet::ALL);
     Decision::Allowed(Allowed::new(rules, now).replay())
 }
@@ -113,7 +125,7 @@ fn denial_but_for_rules(levels: &Levels<'_>, now: Timestamp) -> Option<Denied> {
     if kind.is_none_or(|kind| kind == KeyKind::Group) {
         return denied(None, DenialReason::KeyUnknown);
     }
-    let expired = |state: &&KeyState| state.expires_at.filter(|expires_at| *expires_at <= now);
+    let expired = |state: &&KeyState| state.expires_at().filter(|expires_at| *expires_at <= now);
     let expired = levels.states.iter().map(expired).enumerate();
     let mut expired = expired.filter_map(|(level, expired_at)| Some((level, expired_at?)));
     if let Some((level, expired_at)) = expired.next() {
@@ -149,7 +161,7 @@ fn first(levels: LevelSet, of: LevelSet) -> Option<usize> {
 
 /// Returns the first instant at which these levels would admit the charge if nothing else were consumed.
 ///
-/// Only the end of a window makes room, so that each end is tried in full: by then a pending limit may
+/// Only the end of a window or the expiry of a slot makes room, so that each is tried in full: by then a pending limit may
 /// be in force, or a level may have expired.
 fn retry_at(
     levels: &Levels<'_>,
@@ -157,7 +169,7 @@ fn retry_at(
     by: LevelSet,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let (key, asset) = (levels.key, levels.asset);
+    let (key, asset, parallel) = (levels.key, levels.asset, levels.parallel);
     let states = levels.states.iter();
     let mut states: Vec<_> = states.map(|state| state.relevant_to(state.locate(asset))).collect();
     let mut levels = LevelsMut::new(key, asset, &mut states);
@@ -166,14 +178,19 @@ fn retry_at(
         rebase.commit(&mut levels, now);
     }
     let levels = levels.as_ref();
-    let mut ends: Vec<_> = Plan::at(&levels, now).ends(by).collect();
-    ends.sort_unstable();
-    ends.dedup();
-    let admits = |end: &Timestamp| {
-        denial_but_for_rules(&levels, *end).is_none() && {
-            let rules = Plan::at(&levels, *end).rules(&levels, by);
+    let freed = parallel.iter().filter(|limit| by.contains(limit.level));
+    let freed = freed.filter_map(|limit| limit.frees_at);
+    let mut instants: Vec<_> = Plan::at(&levels, now).ends(by).chain(freed).collect();
+    instants.sort_unstable();
+    instants.dedup();
+    let admits = |at: &Timestamp| {
+        let parallel: SmallVec<[Parallel; 2]> =
+            parallel.iter().map(|limit| limit.at(*at)).collect();
+        let levels = levels.reserving(&parallel);
+        denial_but_for_rules(&levels, *at).is_none() && {
+            let rules = Plan::at(&levels, *at).rules(&levels, by);
             rules.violated_by(charge).next().is_none()
         }
     };
-    ends.into_iter().find(admits)
+    instants.into_iter().find(admits)
 }

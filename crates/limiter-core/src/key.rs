@@ -77,9 +77,18 @@ impl KeyRecord {
         };
         let limits = state.every_scope().map(|(scope, counted)| {
             let counted = counted.at(now, state.time_zone());
-            let (in_force, pending) = (counted.record().limits(), counted.pending_limits());
-            ScopeLimits { scope, in_force, pending }
+            let parallel = state.parallel_limit(&scope);
+            let in_force = counted.record().limits().with_parallel(parallel);
+            ScopeLimits { scope, in_force, pending: counted.pending_limits() }
         });
+        // Other assets that have a parallel limit alone are not counted.
+        let other = state.parallel_limit(&ScopeId::OTHER).filter(|_| state.other().is_none());
+        let other = other.map(|limit| ScopeLimits {
+            scope: ScopeId::OTHER,
+            in_force: Limits::NONE.with_parallel(Some(limit)),
+            pending: Vec::new(),
+        });
+        let limits = limits.chain(other);
         Self {
             id: key.id.clone(),
             workspace: key.workspace.clone(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::charge::Charge;
 use crate::clock::Timestamp;
 use crate::names::{AssetId, RequestId};
+use crate::parallel::Slots;
 use crate::prepare::Admission;
 use crate::remembered::Remembered;
 use crate::reservation::ReservationError;
@@ -17,10 +18,10 @@ use crate::reservation::ReservationError;
 /// Each kind has a bound of its own, so that one never crowds out another: see [`LedgerBounds`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    pub(crate) open: Remembered<Reservation>,
-    pub(crate) ended: Remembered<Reservation>,
-    pub(crate) checks: Remembered<()>,
-    pub(crate) records: Remembered<()>,
+    pub(crate) open: Remembered<RequestId, Reservation>,
+    pub(crate) ended: Remembered<RequestId, Reservation>,
+    pub(crate) checks: Remembered<RequestId, ()>,
+    pub(crate) records: Remembered<RequestId, ()>,
 }
 
 /// The saved form of a [`Ledger`]: plain lists in any order, copied in a fraction of the time of a clone.
@@ -35,7 +36,7 @@ pub struct SavedLedger {
 impl From<&Ledger> for SavedLedger {
     fn from(ledger: &Ledger) -> Self {
         let reservations = ledger.open.unordered().chain(ledger.ended.unordered());
-        let ids = |remembered: &Remembered<()>| {
+        let ids = |remembered: &Remembered<RequestId, ()>| {
             remembered.unordered().map(|(id, until, ())| (id.clone(), until)).collect()
         };
         Self {
@@ -95,13 +96,16 @@ pub struct LedgerBounds {
     /// The dedupe time, 120 s by default: for an ended reservation from its end, for the id of a check from its charge,
     /// and for the id of a record from its confirmation by another record.
     pub dedupe: Duration,
+    /// How long a reservation holds its slots of parallel limits, from its start or its last amendment: 10 minutes by default,
+    /// and never longer than its ttl. So the slots of a caller that crashed come back.
+    pub slots: Duration,
 }
 
 impl LedgerBounds {
-    /// Creates bounds with the same number for each kind, and the default dedupe time.
+    /// Creates bounds with the same number for each kind, and the default times.
     #[must_use]
     pub const fn of_each(most: usize) -> Self {
-        Self { open: most, ended: most, checks: most, records: most, dedupe: DEDUPE }
+        Self { open: most, ended: most, checks: most, records: most, dedupe: DEDUPE, slots: SLOTS }
     }
 }
 
@@ -143,6 +147,8 @@ pub struct Reservation {
     /// The estimate after amendments.
     pub(crate) estimate: Charge,
     pub(crate) admission: Admission,
+    /// The slots that it holds, or held until they expired.
+    pub(crate) slots: Slots,
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) end: Option<ReservationEnd>,
 }
@@ -166,7 +172,19 @@ impl Reservation {
         admission: Admission,
         end: Option<ReservationEnd>,
     ) -> Self {
-        Self { asset, reserved, estimate, admission, end }
+        Self { asset, reserved, estimate, admission, slots: Slots::NONE, end }
+    }
+
+    /// Sets the slots that it holds.
+    #[must_use]
+    pub fn with_slots(self, slots: Slots) -> Self {
+        Self { slots, ..self }
+    }
+
+    /// Returns the slots that it holds, or held until they expired.
+    #[must_use]
+    pub const fn slots(&self) -> Slots {
+        self.slots
     }
 
     /// Returns the asset of the call.
@@ -286,7 +304,7 @@ impl Ledger {
         now: Timestamp,
     ) {
         if let Some((id, reservation)) = self.open.remove(id) {
-            let ended = Reservation { end: Some(end), ..reservation };
+            let ended = Reservation { end: Some(end), slots: Slots::NONE, ..reservation };
             self.ended.insert(id, now.after(bounds.dedupe), ended);
         }
     }
@@ -316,7 +334,7 @@ impl Ledger {
 
 /// Returns the error if there are `most` values at `now`, and no further one can be remembered.
 pub(crate) fn too_many<T>(
-    remembered: &mut Remembered<T>,
+    remembered: &mut Remembered<RequestId, T>,
     what: &'static str,
     most: usize,
     now: Timestamp,
@@ -327,6 +345,8 @@ pub(crate) fn too_many<T>(
 
 /// Enough to reserve and settle 833 calls a second without end. One key takes some 60 MB if all places are taken.
 const MOST: usize = 100_000;
+/// Most calls are over by then, and a stream amends its reservation long before.
+const SLOTS: Duration = Duration::from_secs(600);
 /// Clients that lost an answer repeat the call within seconds, or a minute or two if they back off.
 const DEDUPE: Duration = Duration::from_secs(120);
 

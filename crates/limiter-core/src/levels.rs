@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 use crate::config::KeyKind;
 use crate::names::{AssetId, KeyId};
+use crate::parallel::Parallel;
 use crate::state::{KeyState, Place};
 
 /// A key and its groups as they stand, the outermost first, and the asset of a call.
@@ -13,6 +14,8 @@ pub struct Levels<'a> {
     pub(crate) key: &'a KeyId,
     pub(crate) asset: Option<&'a AssetId>,
     pub(crate) states: SmallVec<[&'a KeyState; KeyId::MAX_SEGMENTS]>,
+    /// Of a reservation, the parallel limits that it meets.
+    pub(crate) parallel: &'a [Parallel],
 }
 
 /// The same, to be changed.
@@ -21,6 +24,7 @@ pub struct LevelsMut<'a> {
     pub(crate) key: &'a KeyId,
     pub(crate) asset: Option<&'a AssetId>,
     pub(crate) states: SmallVec<[&'a mut KeyState; KeyId::MAX_SEGMENTS]>,
+    pub(crate) parallel: &'a [Parallel],
 }
 
 /// Some levels of a key, by their numbers from the outermost, which is 0.
@@ -110,13 +114,20 @@ impl<'a> Levels<'a> {
         asset: Option<&'a AssetId>,
         states: impl IntoIterator<Item = &'a KeyState>,
     ) -> Self {
-        Self { key, asset, states: states.into_iter().collect() }
+        Self { key, asset, states: states.into_iter().collect(), parallel: &[] }
     }
 
     /// Creates the one level of a key without groups.
     #[must_use]
     pub fn of_key(key: &'a KeyId, asset: Option<&'a AssetId>, state: &'a KeyState) -> Self {
         Self::new(key, asset, [state])
+    }
+
+    /// Returns the levels for a reservation, which meets these parallel limits too.
+    #[must_use]
+    pub fn reserving<'b>(&'b self, parallel: &'b [Parallel]) -> Levels<'b> {
+        let states = self.states.iter().map(|state| &**state);
+        Levels { parallel, ..Levels::new(self.key, self.asset, states) }
     }
 
     /// Returns the states, the outermost first.
@@ -170,12 +181,18 @@ impl<'a> LevelsMut<'a> {
         asset: Option<&'a AssetId>,
         states: impl IntoIterator<Item = &'a mut KeyState>,
     ) -> Self {
-        Self { key, asset, states: states.into_iter().collect() }
+        Self { key, asset, states: states.into_iter().collect(), parallel: &[] }
     }
 
     /// Creates the one level of a key without groups.
     pub fn of_key(key: &'a KeyId, asset: Option<&'a AssetId>, state: &'a mut KeyState) -> Self {
         Self::new(key, asset, [state])
+    }
+
+    /// Returns the levels for a reservation, which meets these parallel limits too.
+    #[must_use]
+    pub fn reserving<'b>(&'b mut self, parallel: &'b [Parallel]) -> LevelsMut<'b> {
+        LevelsMut { parallel, ..self.of_asset(self.asset) }
     }
 
     /// Returns the levels for a call of another asset.
@@ -186,7 +203,8 @@ impl<'a> LevelsMut<'a> {
     /// Returns the levels, to be read.
     #[must_use]
     pub fn as_ref(&self) -> Levels<'_> {
-        Levels::new(self.key, self.asset, self.states.iter().map(|state| &**state))
+        let states = self.states.iter().map(|state| &**state);
+        Levels { parallel: self.parallel, ..Levels::new(self.key, self.asset, states) }
     }
 }
 

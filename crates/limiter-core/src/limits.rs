@@ -15,10 +15,11 @@ use crate::window::Window;
 /// The largest count or limit, 2^53 − 1: every integer up to it is exact in JSON readers and in Lua.
 pub const MAX_COUNT: u64 = (1 << 53) - 1;
 
-/// The limits of one scope: amounts by window and unit, at most [`Self::MOST`].
+/// The limits of one scope: amounts by window and unit, at most [`Self::MOST`]; and how many calls may be open at the same
+/// time.
 ///
 /// A limit of 0 allows nothing; one that is absent does not limit. In JSON each has a name such as `requests_per_minute`,
-/// `output_tokens_per_day` or `credits_ever`; amounts of credits are decimal texts:
+/// `output_tokens_per_day`, `credits_ever` or `parallel`; amounts of credits are decimal texts:
 ///
 /// ```
 /// # use limiter_core as limiter;
@@ -29,19 +30,24 @@ pub const MAX_COUNT: u64 = (1 << 53) - 1;
 ///     .output_tokens_per_day(30)
 ///     .credits_per_month("12.50".parse::<limiter::Credits>()?)
 ///     .limit(Window::Week, Unit::Requests, 100)
+///     .parallel(4)
 ///     .build()?;
 /// assert_eq!(limits.get(Window::Minute, Unit::Requests), Some(2));
 /// assert_eq!(limits.get(Window::Day, Unit::Tokens), None);
+/// assert_eq!(limits.parallel(), Some(4));
 ///
-/// let json = r#"{"requests_per_minute":2,"output_tokens_per_day":30,"requests_per_week":100,"credits_per_month":"12.50"}"#;
+/// let json = r#"{"requests_per_minute":2,"output_tokens_per_day":30,"requests_per_week":100,"credits_per_month":"12.50","parallel":4}"#;
 /// assert_eq!(serde_json::from_str::<Limits>(json)?, limits);
 /// assert_eq!(serde_json::to_string(&limits)?, json);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub struct Limits(Vec<Limit>);
+pub struct Limits {
+    amounts: Vec<Limit>,
+    parallel: Option<u64>,
+}
 
-/// One limit of a scope.
+/// One limit of a scope on an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Limit {
     /// The window in which it holds.
@@ -65,9 +71,9 @@ impl Limit {
 
 impl Limits {
     /// No limits.
-    pub const NONE: Self = Self(Vec::new());
+    pub const NONE: Self = Self { amounts: Vec::new(), parallel: None };
 
-    /// The most limits of a scope.
+    /// The most limits of a scope, its parallel limit apart.
     pub const MOST: usize = 12;
 
     /// Creates a builder without any limit.
@@ -77,7 +83,7 @@ impl Limits {
 
     /// Creates a builder with these limits, to change some of them.
     pub fn to_builder(&self) -> LimitsBuilder {
-        LimitsBuilder(self.0.clone())
+        LimitsBuilder(self.clone())
     }
 
     /// Returns the amount of a limit, if there is such a limit.
@@ -87,18 +93,35 @@ impl Limits {
         found.map(|limit| limit.amount)
     }
 
-    /// Returns the limits: shorter window first, then by unit.
+    /// Returns how many [reservations](crate::Store::reserve) may be open at the same time, if that is limited.
+    #[must_use]
+    pub const fn parallel(&self) -> Option<u64> {
+        self.parallel
+    }
+
+    /// Returns the limits on amounts: shorter window first, then by unit.
     pub fn iter(&self) -> impl Iterator<Item = Limit> {
-        self.0.iter().copied()
+        self.amounts.iter().copied()
+    }
+
+    /// Returns the limits on amounts.
+    pub(crate) fn amounts(&self) -> &[Limit] {
+        &self.amounts
     }
 
     /// Returns whether there is no limit at all.
     #[must_use]
     pub const fn is_none(&self) -> bool {
-        self.0.is_empty()
+        self.amounts.is_empty() && self.parallel.is_none()
     }
 
-    /// Returns the limits of one window.
+    /// Returns the limits with this parallel limit, of [`MAX_COUNT`] at most, in place of theirs.
+    #[must_use]
+    pub fn with_parallel(self, parallel: Option<u64>) -> Self {
+        Self { parallel: parallel.map(|limit| limit.min(MAX_COUNT)), ..self }
+    }
+
+    /// Returns the limits on amounts of one window.
     #[must_use]
     pub fn of(&self, window: Window) -> Self {
         self.iter().filter(|limit| limit.window == window).collect()
@@ -110,25 +133,30 @@ impl Limits {
     }
 }
 
-/// Collects limits that were checked before; of two for the same window and unit the last one holds.
+/// Collects limits on amounts that were checked before; of two for the same window and unit the last one holds.
 impl FromIterator<Limit> for Limits {
     fn from_iter<I: IntoIterator<Item = Limit>>(limits: I) -> Self {
         let mut builder = LimitsBuilder::default();
         for Limit { window, unit, amount } in limits {
             builder = builder.limit(window, unit, amount);
         }
-        Self(builder.0)
+        builder.0
     }
 }
 
-/// Formats as in `2 requests per minute, 30 output tokens per day, 5.00 credits in all`.
+/// Formats as in `2 requests per minute, 30 output tokens per day, 5.00 credits in all, 4 calls in parallel`.
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, limit) in self.iter().enumerate() {
             let separator = if position == 0 { "" } else { ", " };
             write!(f, "{separator}{limit}")?;
         }
-        if self.is_none() { f.write_str("no limits") } else { Ok(()) }
+        match self.parallel {
+            Some(limit) if self.amounts.is_empty() => write!(f, "{limit} calls in parallel"),
+            Some(limit) => write!(f, ", {limit} calls in parallel"),
+            None if self.amounts.is_empty() => f.write_str("no limits"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -168,20 +196,27 @@ impl fmt::Display for Within {
 /// Collects [`Limits`]; bounds are checked by [`build`](Self::build).
 #[derive(Clone, Debug, Default)]
 #[must_use = "limits are made by build()"]
-pub struct LimitsBuilder(Vec<Limit>);
+pub struct LimitsBuilder(Limits);
 
 impl LimitsBuilder {
     /// Sets a limit; credits are in millionths. `None` for no such limit.
     pub fn limit(mut self, window: Window, unit: Unit, amount: impl Into<Option<u64>>) -> Self {
+        let amounts = &mut self.0.amounts;
         let place =
-            self.0.binary_search_by_key(&(window, unit), |limit| (limit.window, limit.unit));
+            amounts.binary_search_by_key(&(window, unit), |limit| (limit.window, limit.unit));
         match (place, amount.into()) {
-            (Ok(place), Some(amount)) => self.0[place].amount = amount,
-            (Ok(place), None) => drop(self.0.remove(place)),
-            (Err(place), Some(amount)) => self.0.insert(place, Limit { window, unit, amount }),
+            (Ok(place), Some(amount)) => amounts[place].amount = amount,
+            (Ok(place), None) => drop(amounts.remove(place)),
+            (Err(place), Some(amount)) => amounts.insert(place, Limit { window, unit, amount }),
             (Err(_), None) => {}
         }
         self
+    }
+
+    /// Sets how many reservations may be open at the same time; `None`, the default, for any number. A change takes effect at
+    /// once, and a check needs no slot.
+    pub fn parallel(self, limit: impl Into<Option<u64>>) -> Self {
+        Self(Limits { parallel: limit.into(), ..self.0 })
     }
 
     /// Checks the bounds, and builds the limits.
@@ -190,14 +225,14 @@ impl LimitsBuilder {
     /// [`InvalidValue::TooLarge`] for a limit above [`MAX_COUNT`]; [`InvalidValue::TooManyLimits`] above
     /// [`Limits::MOST`].
     pub fn build(self) -> Result<Limits, InvalidValue> {
-        let (count, max) = (self.0.len(), Limits::MOST);
+        let (count, max) = (self.0.amounts.len(), Limits::MOST);
         if count > max {
             return Err(InvalidValue::TooManyLimits { count, max });
         }
-        for limit in &self.0 {
-            counted("a limit", limit.amount)?;
+        for limit in self.0.iter().map(|limit| limit.amount).chain(self.0.parallel) {
+            counted("a limit", limit)?;
         }
-        Ok(Limits(self.0))
+        Ok(self.0)
     }
 }
 
@@ -242,13 +277,17 @@ setters! {
 
 impl Serialize for Limits {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        let count = self.amounts.len().saturating_add(usize::from(self.parallel.is_some()));
+        let mut map = serializer.serialize_map(Some(count))?;
         for Limit { window, unit, amount } in self.iter() {
             let name = limit_name(window, unit);
             match unit {
                 Unit::Credits => map.serialize_entry(name, &Credits::of_count(amount))?,
                 _ => map.serialize_entry(name, &amount)?,
             }
+        }
+        if let Some(limit) = self.parallel {
+            map.serialize_entry(PARALLEL, &limit)?;
         }
         map.end()
     }
@@ -276,12 +315,21 @@ impl<'de> Visitor<'de> for Names {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Limits, A::Error> {
         let (mut seen, mut builder) = (Vec::new(), Limits::builder());
+        let mut seen_parallel = false;
         while let Some(name) = map.next_key::<String>()? {
+            if name == PARALLEL && !seen_parallel {
+                seen_parallel = true;
+                builder = builder.parallel(map.next_value::<Option<u64>>()?);
+                continue;
+            }
+            if name == PARALLEL {
+                return Err(A::Error::custom(format!("duplicate field `{name}`")));
+            }
             let found = every_name().find(|(_, known)| *known == name);
             let Some(((window, unit), _)) = found else {
                 return Err(A::Error::custom(format!(
                     "unknown field `{name}`, expected a limit such as `requests_per_minute`, \
-                     `output_tokens_per_day` or `credits_per_month`"
+                     `output_tokens_per_day`, `credits_per_month` or `parallel`"
                 )));
             };
             if seen.contains(&(window, unit)) {
@@ -298,7 +346,10 @@ impl<'de> Visitor<'de> for Names {
     }
 }
 
-/// Returns the name of a limit in serialized forms.
+/// The name of a parallel limit in serialized forms.
+pub(crate) const PARALLEL: &str = "parallel";
+
+/// Returns the name of a limit on an amount in serialized forms.
 pub(crate) const fn limit_name(window: Window, unit: Unit) -> &'static str {
     macro_rules! of_unit {
         ($unit:literal) => {
@@ -322,7 +373,7 @@ pub(crate) const fn limit_name(window: Window, unit: Unit) -> &'static str {
     NAMES[unit as usize][window as usize]
 }
 
-/// Returns the window and the unit of each possible limit, and its name.
+/// Returns the window and the unit of each possible limit on an amount, and its name.
 pub(crate) fn every_name() -> impl Iterator<Item = ((Window, Unit), &'static str)> {
     let units = |window| Unit::ALL.into_iter().map(move |unit| (window, unit));
     let every = Window::ALL.into_iter().flat_map(units);

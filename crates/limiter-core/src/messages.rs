@@ -14,10 +14,11 @@ use crate::credits::Credits;
 use crate::denied::{DenialReason, Denied, LimitExceeded};
 use crate::error::{BoxError, InvalidValue, KeysError, StoreError};
 use crate::evaluate;
+use crate::ledger::{Ledger, LedgerBounds};
 use crate::levels::LevelsMut;
 use crate::limits::{Limits, LimitsBuilder, MAX_COUNT};
 use crate::names::{AssetId, KeyId, RequestId};
-use crate::reservation::ReservationError;
+use crate::reservation::{self, ReservationError};
 use crate::state::KeyState;
 use crate::thresholds::Thresholds;
 
@@ -46,6 +47,8 @@ fn denials() -> Vec<Message> {
         ("BudgetExhausted for good", DenialReason::BudgetExhausted(limited(budget("1")))),
         ("RateLimited for good", DenialReason::RateLimited(limited(per_minute(6)))),
         ("RateLimited by a group", DenialReason::RateLimited(limited_by_a_group())),
+        ("RateLimited for want of a slot", DenialReason::RateLimited(without_a_slot(2))),
+        ("RateLimited without any slot", DenialReason::RateLimited(without_a_slot(0))),
         ("KeyExpired of a group", DenialReason::KeyExpired { expired_at: NOON, group: acme() }),
         ("AssetDenied by a group", DenialReason::AssetDenied { group: acme() }),
         ("RateLimited until the key expires", DenialReason::RateLimited(rate_limited(&expires))),
@@ -153,6 +156,23 @@ fn limited_by_a_group() -> Box<LimitExceeded> {
     let _ = evaluate::charge_all(&mut levels, &Charge::request(), NOON);
     let decision = evaluate::charge_all(&mut levels, &Charge::request(), NOON);
     Box::new(decision.denied().and_then(Denied::exceeded).unwrap().clone())
+}
+
+/// A key that may have so many calls of the asset open, and has as many.
+fn without_a_slot(limit: u64) -> Box<LimitExceeded> {
+    let config = limited_to(Limits::builder().parallel(limit));
+    let mut state = KeyState::new(KeyKind::Member, &config, Thresholds::DEFAULT, NOON);
+    let (key, asset, call, ttl) = (key(), asset(), Charge::request(), Duration::from_secs(60));
+    let (mut ledger, bounds) = (Ledger::default(), LedgerBounds::default());
+    let mut levels = LevelsMut::of_key(&key, Some(&asset), &mut state);
+    let mut denied = None;
+    for number in 0..=limit {
+        let id = number.to_string().parse().unwrap();
+        let reserved =
+            reservation::reserve(&mut levels, &mut ledger, &bounds, &call, &id, ttl, NOON);
+        denied = reserved.unwrap().denied().and_then(Denied::exceeded).cloned();
+    }
+    Box::new(denied.unwrap())
 }
 
 fn acme() -> Option<KeyId> {

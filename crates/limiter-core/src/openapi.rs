@@ -11,7 +11,7 @@ use crate::access_key::MaskedKey;
 use crate::clock::Timestamp;
 use crate::config::Other;
 use crate::credits::Credits;
-use crate::limits::{Limits, MAX_COUNT, every_name};
+use crate::limits::{Limits, MAX_COUNT, PARALLEL, every_name};
 use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
 use crate::rule::{Rule, Unit};
 use crate::thresholds::Thresholds;
@@ -83,8 +83,8 @@ schemas! {
     RequestId: text(RequestId::MAX_BYTES), "The id of a request or a reservation.";
     WorkspaceId: text(WorkspaceId::MAX_BYTES), "The id of a workspace.";
     MaskedKey: string(), "The first and last four characters of an access key.";
-    Rule: string().enum_values(Some(Rule::all().map(Rule::name).collect::<Vec<_>>())), "Scope, window and unit of a limit.";
-    Limits: limits(), "Limits of a scope, by window and unit; null is no limit.";
+    Rule: string().enum_values(Some(Rule::all().map(Rule::name).collect::<Vec<_>>())), "Scope, window and unit of a limit; or scope/parallel.";
+    Limits: limits(), "Limits of a scope, by window and unit, and of its calls in parallel; null is no limit.";
     Other: OneOfBuilder::new().item(limits()).item(string().enum_values(Some(["denied"]))), "Limits of all assets that are not listed, together; or that they are denied.";
     TimeZone: text(TimeZone::MAX_BYTES).examples(["Europe/Berlin"]), "A time zone, by its name in the IANA database.";
     Credits:
@@ -102,10 +102,12 @@ schemas! {
 
 /// An object of all limits that there may be, by their names.
 fn limits() -> ObjectBuilder {
-    every_name().fold(ObjectBuilder::new(), |object, ((_, unit), name)| match unit {
+    let count = || integer().minimum(Some(0)).maximum(Some(MAX_COUNT as f64));
+    let amounts = every_name().fold(ObjectBuilder::new(), |object, ((_, unit), name)| match unit {
         Unit::Credits => object.property(name, Credits::schema()),
-        _ => object.property(name, integer().minimum(Some(0)).maximum(Some(MAX_COUNT as f64))),
-    })
+        _ => object.property(name, count()),
+    });
+    amounts.property(PARALLEL, count())
 }
 
 fn text(max_bytes: usize) -> ObjectBuilder {

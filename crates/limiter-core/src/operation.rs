@@ -165,6 +165,14 @@ pub fn apply(
 }
 
 impl Operation {
+    /// Returns the one that compares and takes nothing, at any time.
+    #[must_use]
+    pub fn nothing() -> Self {
+        let (from, until) = (Timestamp::MIN, Span::EVER.end);
+        let (steps, calls) = (SmallVec::new(), SmallVec::new());
+        Self { from, until, steps, soft: LevelSet::NONE, calls }
+    }
+
     /// Takes what a call asks for from the records of all levels, but of soft ones that have too little. Returns those; none if
     /// it took nothing: another level has too little, or all have.
     fn take(

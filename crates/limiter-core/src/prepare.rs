@@ -208,7 +208,7 @@ impl Plan {
         now: Timestamp,
         rolls: Rolls,
     ) {
-        match state.expires_at {
+        match state.expires_at() {
             Some(expires_at) if expires_at <= now => self.is_valid_in((expires_at, NEVER)),
             Some(expires_at) => self.is_valid_in((Timestamp::MIN, expires_at)),
             None => {}

@@ -1,38 +1,38 @@
-//! A bounded map of values by request id, each remembered for a time.
+//! A bounded map of values by id, each remembered for a time.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 
 use crate::clock::Timestamp;
-use crate::names::RequestId;
 
-/// Values by request id, each with its own expiry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Remembered<T> {
-    by_id: HashMap<RequestId, (Timestamp, T)>,
-    by_time: BTreeSet<(Timestamp, RequestId)>,
+/// Values by id, each with its own expiry.
+#[derive(Clone, Debug)]
+pub(crate) struct Remembered<I, T> {
+    by_id: HashMap<I, (Timestamp, T)>,
+    by_time: BTreeSet<(Timestamp, I)>,
 }
 
-impl<T> Remembered<T> {
-    pub(crate) fn get(&mut self, id: &RequestId, now: Timestamp) -> Option<&mut T> {
+impl<I: Clone + Eq + Hash + Ord, T> Remembered<I, T> {
+    pub(crate) fn get(&mut self, id: &I, now: Timestamp) -> Option<&mut T> {
         self.forget_until(now);
         self.by_id.get_mut(id).map(|(_, value)| value)
     }
 
     /// Remembers a value until a time.
-    pub(crate) fn insert(&mut self, id: RequestId, until: Timestamp, value: T) {
-        self.by_time.insert((until, id.clone()));
+    pub(crate) fn insert(&mut self, id: I, until: Timestamp, value: T) {
         if let Some((before, _)) = self.by_id.insert(id.clone(), (until, value)) {
-            self.by_time.remove(&(before, id));
+            self.by_time.remove(&(before, id.clone()));
         }
+        self.by_time.insert((until, id));
     }
 
     /// Returns the value, even after its time has passed.
-    pub(crate) fn peek(&self, id: &RequestId) -> Option<&T> {
+    pub(crate) fn peek(&self, id: &I) -> Option<&T> {
         self.by_id.get(id).map(|(_, value)| value)
     }
 
     /// Takes the value out, even after its time has passed.
-    pub(crate) fn remove(&mut self, id: &RequestId) -> Option<(RequestId, T)> {
+    pub(crate) fn remove(&mut self, id: &I) -> Option<(I, T)> {
         let (id, (until, value)) = self.by_id.remove_entry(id)?;
         // The set can be searched only by an owned pair.
         let entry = (until, id);
@@ -50,13 +50,29 @@ impl<T> Remembered<T> {
         Some(self.by_time.iter().nth(above).map_or(Timestamp::MAX, |(until, _)| *until))
     }
 
+    /// Returns how many values are remembered at `now`; and, if that is `most` or more, the first instant at which it is less.
+    ///
+    /// It takes time in proportion to the number of values that have passed or are above `most`.
+    pub(crate) fn standing(&self, most: usize, now: Timestamp) -> (usize, Option<Timestamp>) {
+        let in_order = || self.by_time.iter().map(|(until, _)| *until);
+        let passed = in_order().take_while(|until| *until <= now).count();
+        let count = self.len().saturating_sub(passed);
+        let less_at = count.checked_sub(most);
+        (count, less_at.and_then(|above| in_order().nth(passed.saturating_add(above))))
+    }
+
+    /// Returns until when a value is remembered.
+    pub(crate) fn until(&self, id: &I) -> Option<Timestamp> {
+        self.by_id.get(id).map(|(until, _)| *until)
+    }
+
     /// Returns the first instant at which a value is forgotten.
     pub(crate) fn first(&self) -> Option<Timestamp> {
         self.by_time.first().map(|(until, _)| *until)
     }
 
     /// Shortens the time until which the id is remembered to `at_most`. A shorter time stays.
-    pub(crate) fn forget_sooner(&mut self, id: &RequestId, at_most: Timestamp) {
+    pub(crate) fn forget_sooner(&mut self, id: &I, at_most: Timestamp) {
         if let Some((until, _)) = self.by_id.get_mut(id)
             && *until > at_most
         {
@@ -71,13 +87,13 @@ impl<T> Remembered<T> {
     }
 
     /// Iterates over the entries, ordered by the time until which each is remembered.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&RequestId, Timestamp, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&I, Timestamp, &T)> {
         let in_order = self.by_time.iter();
         in_order.filter_map(|(until, id)| Some((id, *until, &self.by_id.get(id)?.1)))
     }
 
     /// Iterates over all entries, in the fastest order.
-    pub(crate) fn unordered(&self) -> impl ExactSizeIterator<Item = (&RequestId, Timestamp, &T)> {
+    pub(crate) fn unordered(&self) -> impl ExactSizeIterator<Item = (&I, Timestamp, &T)> {
         self.by_id.iter().map(|(id, (until, value))| (id, *until, value))
     }
 
@@ -100,11 +116,19 @@ impl<T> Remembered<T> {
     }
 }
 
-impl<T> Default for Remembered<T> {
+impl<I, T> Default for Remembered<I, T> {
     fn default() -> Self {
         Self { by_id: HashMap::new(), by_time: BTreeSet::new() }
     }
 }
+
+impl<I: Eq + Hash + Ord, T: PartialEq> PartialEq for Remembered<I, T> {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.by_id, &self.by_time) == (&other.by_id, &other.by_time)
+    }
+}
+
+impl<I: Eq + Hash + Ord, T: Eq> Eq for Remembered<I, T> {}
 
 /// A table shrinks once fewer than one in this many places is used: rare enough not to shrink often.
 const SPARSE: usize = 8;
@@ -112,6 +136,7 @@ const SPARSE: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::RequestId;
 
     fn id(text: &str) -> RequestId {
         text.parse().unwrap()
@@ -135,6 +160,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_remembered_again_until_the_same_time_is_forgotten_then() {
+        let mut remembered = Remembered::default();
+        remembered.insert(id("a"), at(10), 1);
+        remembered.insert(id("a"), at(10), 2);
+        assert_eq!(
+            (remembered.first(), remembered.get(&id("a"), at(9))),
+            (Some(at(10)), Some(&mut 2))
+        );
+        assert_eq!(remembered.get(&id("a"), at(10)), None);
+    }
+
+    #[test]
     fn there_is_room_when_as_many_have_gone_as_exceed_the_bound() {
         let mut remembered = Remembered::default();
         for until in [40, 20, 30, 10] {
@@ -147,6 +184,22 @@ mod tests {
         assert_eq!(full_until(2, 29), Some(at(30)));
         assert_eq!(full_until(2, 30), None);
         assert_eq!(full_until(0, 30), Some(Timestamp::MAX));
+    }
+
+    #[test]
+    fn how_many_stand_does_not_count_those_that_have_passed() {
+        let mut remembered = Remembered::default();
+        for until in [40, 20, 30, 10] {
+            remembered.insert(id(&until.to_string()), at(until), ());
+        }
+        let standing = |most, now| remembered.standing(most, at(now));
+        assert_eq!(standing(5, 9), (4, None));
+        assert_eq!(standing(4, 9), (4, Some(at(10))));
+        assert_eq!(standing(2, 9), (4, Some(at(30))));
+        assert_eq!(standing(2, 10), (3, Some(at(30))));
+        assert_eq!(standing(2, 30), (1, None));
+        assert_eq!(standing(0, 9), (4, None), "there are never fewer than none");
+        assert_eq!(remembered.len(), 4, "looking forgets nothing");
     }
 
     #[test]

@@ -138,7 +138,8 @@ pub fn record(
     Ok(crossed)
 }
 
-/// Decides and charges a call by its estimate, which can be corrected once within `ttl`.
+/// Decides and charges a call by its estimate, which can be corrected once within `ttl`. An admitted call holds a slot of each
+/// parallel limit that it meets, until it ends or the slot expires.
 ///
 /// # Errors
 /// [`ReservationError::OtherExists`] or [`ReservationError::TooMany`].
@@ -155,17 +156,22 @@ pub fn reserve(
         if known.asset.as_ref() != levels.asset || known.reserved != *estimate {
             return Err(ReservationError::OtherExists(id.clone()));
         }
-        return Ok(explain::replayed(&levels.as_ref(), now));
+        let parallel = levels.as_ref().parallel_at(now);
+        return Ok(explain::replayed(&levels.as_ref().reserving(&parallel), now));
     }
     let full = ledger.full_of_reservations(bounds, now);
-    let spared = explain::spared(&levels.as_ref(), estimate, now);
-    let decision = charge_if_room(levels, estimate, now, full)?;
+    let parallel = levels.as_ref().parallel_at(now);
+    let spared = explain::spared(&levels.as_ref().reserving(&parallel), estimate, now);
+    let decision = charge_if_room(&mut levels.reserving(&parallel), estimate, now, full)?;
     if decision.is_charged() {
+        let until = now.after(bounds.slots.min(ttl));
+        let slots = levels.hold_slots(&parallel, spared, id, until, now);
         let reservation = Reservation {
             asset: levels.asset.cloned(),
             reserved: *estimate,
             estimate: *estimate,
             admission: Admission::after(&levels.as_ref(), spared, now),
+            slots,
             end: None,
         };
         ledger.open.insert(id.clone(), now.after(ttl), reservation);
@@ -179,20 +185,29 @@ pub fn reserve(
 /// If it does not fit in levels in shadow mode alone, it is let through and changes nothing: the settlement counts what was
 /// used.
 ///
+/// Unless it is denied, the slots of the call that have not expired are held for their whole time again.
+///
 /// # Errors
 /// [`ReservationError::Unknown`], [`ReservationError::Invalid`] or [`ReservationError::AlreadySettled`], looked for in this
 /// order.
 pub fn amend(
     levels: &mut LevelsMut<'_>,
     ledger: &mut Ledger,
+    bounds: &LedgerBounds,
     id: &RequestId,
     to: &Totals,
     now: Timestamp,
 ) -> Result<Decision, ReservationError> {
+    let slots_until = ledger.open.until(id).map(|until| until.min(now.after(bounds.slots)));
     let reservation = ledger.reservation_at(id, now).ok_or_else(|| unknown(id))?;
     let (amended, added) = reservation.amended(id, to)?;
     let asset = reservation.asset.clone();
     let mut levels = levels.of_asset(asset.as_ref());
+    let renew = |levels: &mut LevelsMut<'_>, slots| {
+        if let Some(until) = slots_until {
+            levels.renew_slots(slots, id, until, now);
+        }
+    };
     let refused = {
         let before = levels.as_ref();
         let prepared = reservation.prepare_amendment(&before, &amended, now);
@@ -203,10 +218,14 @@ pub fn amend(
         if let Some(rebase) = rebase {
             rebase.commit(&mut levels, now);
         }
+        if refused.is_allowed() {
+            renew(&mut levels, reservation.slots);
+        }
         return Ok(refused);
     }
     let decision = reservation.amend(&mut levels, &amended, now);
     reservation.estimate = amended;
+    renew(&mut levels, reservation.slots);
     Ok(decision)
 }
 
@@ -280,6 +299,7 @@ fn end(
         let mut levels = levels.of_asset(asset.as_ref());
         let prepared = reservation.prepare_end(&levels.as_ref(), &actual, now);
         let committed = prepared.commit(&mut levels, now);
+        levels.free_slots(reservation.slots, id);
         committed.map_or_else(Vec::new, |committed| committed.crossed)
     };
     ledger.end(id, end, bounds, now);
@@ -421,7 +441,7 @@ mod tests {
         fn amend(&mut self, name: &str, to: Totals) -> Result<Decision, ReservationError> {
             let key = key_id();
             let levels = &mut LevelsMut::of_key(&key, None, &mut self.state);
-            amend(levels, &mut self.ledger, &id(name), &to, NOON)
+            amend(levels, &mut self.ledger, &self.bounds, &id(name), &to, NOON)
         }
 
         fn settle(

@@ -1,4 +1,4 @@
-//! Rules: the scope, the window and the unit of a limit.
+//! Rules: the scope of a limit, and what it measures: a unit in a window, or calls in parallel.
 
 use std::fmt;
 use std::str::FromStr;
@@ -42,19 +42,38 @@ pub enum Unit {
     Credits,
 }
 
-/// One limit as a call meets it: a scope, a window and a unit. It reads and prints as in `asset/day/tokens`.
+/// One limit as a call meets it: a scope, and what is measured. It reads and prints as in `asset/day/tokens` and
+/// `global/parallel`.
 ///
 /// Rules are ordered as they are listed: global, asset, other; shorter window first; then by unit, in the order of
-/// [`Unit::ALL`].
+/// [`Unit::ALL`]; the parallel limit of a scope last.
+///
+/// ```
+/// # use limiter_core as limiter;
+/// use limiter::{Measure, Rule, Scope, Unit, Window};
+///
+/// let rule: Rule = "asset/day/tokens".parse()?;
+/// assert_eq!(rule, Rule::of(Scope::Asset, Window::Day, Unit::Tokens));
+/// assert_eq!((rule.window(), rule.unit()), (Some(Window::Day), Some(Unit::Tokens)));
+/// assert_eq!("global/parallel".parse::<Rule>()?.measure, Measure::Parallel);
+/// # Ok::<(), limiter::InvalidValue>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Rule {
     /// The calls that are counted.
     pub scope: Scope,
-    /// The window of the count.
-    pub window: Window,
-    /// The unit that is counted.
-    pub unit: Unit,
+    /// What is measured.
+    pub measure: Measure,
+}
+
+/// What a rule measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Measure {
+    /// The amount of a unit in a window.
+    Amount(Window, Unit),
+    /// The calls that are open at the same time.
+    Parallel,
 }
 
 words!(
@@ -97,7 +116,7 @@ impl Unit {
     }
 }
 
-/// The names of all rules, by scope, window and unit.
+/// The names of all rules of amounts, by scope, window and unit.
 macro_rules! names {
     ($($scope:literal)+) => { [$(names!(@ $scope "minute" "hour" "day" "week" "month" "ever")),+] };
     (@ $scope:literal $($window:literal)+) => {
@@ -113,29 +132,71 @@ macro_rules! names {
 
 impl Rule {
     /// The limit that is also called the budget: credits over the whole life of the key.
-    pub const BUDGET: Self =
-        Self { scope: Scope::Global, window: Window::Ever, unit: Unit::Credits };
+    pub const BUDGET: Self = Self::of(Scope::Global, Window::Ever, Unit::Credits);
+
+    /// Returns the rule of a unit in a window.
+    #[must_use]
+    pub const fn of(scope: Scope, window: Window, unit: Unit) -> Self {
+        Self { scope, measure: Measure::Amount(window, unit) }
+    }
+
+    /// Returns the parallel limit of a scope.
+    #[must_use]
+    pub const fn parallel(scope: Scope) -> Self {
+        Self { scope, measure: Measure::Parallel }
+    }
 
     /// Returns every rule, in canonical order.
     pub fn all() -> impl Iterator<Item = Self> {
         Scope::ALL.into_iter().flat_map(|scope| {
-            Window::ALL.into_iter().flat_map(move |window| {
-                Unit::ALL.into_iter().map(move |unit| Self { scope, window, unit })
-            })
+            let amounts = Window::ALL.into_iter().flat_map(move |window| {
+                Unit::ALL.into_iter().map(move |unit| Self::of(scope, window, unit))
+            });
+            amounts.chain([Self::parallel(scope)])
         })
+    }
+
+    /// Returns the window of the count; `None` for a parallel limit.
+    #[must_use]
+    pub const fn window(self) -> Option<Window> {
+        match self.measure {
+            Measure::Amount(window, _) => Some(window),
+            Measure::Parallel => None,
+        }
+    }
+
+    /// Returns the unit that is counted; `None` for a parallel limit.
+    #[must_use]
+    pub const fn unit(self) -> Option<Unit> {
+        match self.measure {
+            Measure::Amount(_, unit) => Some(unit),
+            Measure::Parallel => None,
+        }
+    }
+
+    /// Returns whether it limits the calls that are open at the same time.
+    #[must_use]
+    pub const fn is_parallel(self) -> bool {
+        matches!(self.measure, Measure::Parallel)
     }
 
     /// Returns the name, as it prints.
     #[must_use]
     pub const fn name(self) -> &'static str {
         const NAMES: [[[&str; 5]; 6]; 3] = names!("global" "asset" "other");
-        NAMES[self.scope as usize][self.window as usize][self.unit as usize]
+        const PARALLEL: [&str; 3] = ["global/parallel", "asset/parallel", "other/parallel"];
+        match self.measure {
+            Measure::Amount(window, unit) => {
+                NAMES[self.scope as usize][window as usize][unit as usize]
+            }
+            Measure::Parallel => PARALLEL[self.scope as usize],
+        }
     }
 
     /// Returns whether it counts credits for ever, as the budget does.
     #[must_use]
     pub const fn is_budget(self) -> bool {
-        matches!((self.window, self.unit), (Window::Ever, Unit::Credits))
+        matches!(self.measure, Measure::Amount(Window::Ever, Unit::Credits))
     }
 }
 
@@ -156,7 +217,8 @@ impl FromStr for Rule {
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         Self::all().find(|rule| rule.name() == text).ok_or_else(|| {
-            InvalidValue::unknown_word("rule", text, "scope/window/unit, such as asset/day/tokens")
+            let known = "scope/window/unit, such as asset/day/tokens, or scope/parallel";
+            InvalidValue::unknown_word("rule", text, known)
         })
     }
 }
@@ -174,16 +236,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_prints_and_reads_as_its_three_parts() {
-        let rule = Rule { scope: Scope::Asset, window: Window::Day, unit: Unit::OutputTokens };
+    fn a_rule_prints_and_reads_as_its_parts() {
+        let rule = Rule::of(Scope::Asset, Window::Day, Unit::OutputTokens);
         assert_eq!(rule.to_string(), "asset/day/output_tokens");
         assert!("asset/day".parse::<Rule>().is_err());
         for rule in Rule::all() {
-            let Rule { scope, window, unit } = rule;
-            assert_eq!(rule.name(), format!("{scope}/{window}/{unit}"));
+            let name = match rule.measure {
+                Measure::Amount(window, unit) => format!("{}/{window}/{unit}", rule.scope),
+                Measure::Parallel => format!("{}/parallel", rule.scope),
+            };
+            assert_eq!(rule.name(), name);
             assert_eq!(rule.name().parse(), Ok(rule));
         }
         assert!(Rule::all().is_sorted());
-        assert_eq!(Rule::all().count(), 90);
+        assert_eq!(Rule::all().count(), 93);
     }
 }

@@ -13,8 +13,9 @@ use crate::levels::Levels;
 use crate::limits::{MAX_COUNT, Quantity, Within};
 use crate::meter::{Meter, Meters, least};
 use crate::names::KeyId;
+use crate::parallel::Parallel;
 use crate::record::Record;
-use crate::rule::{Rule, Scope, Unit};
+use crate::rule::{Measure, Rule, Scope, Unit};
 use crate::state::CreditUsage;
 use crate::thresholds::Thresholds;
 use crate::window::{NEVER, Window};
@@ -29,13 +30,14 @@ pub struct RuleState {
     pub group: Option<KeyId>,
     /// The rule.
     pub rule: Rule,
-    /// The most that may be used in the window; credits in millionths.
+    /// The most that may be used in the window, credits in millionths; or the most calls that may be open.
     pub limit: u64,
-    /// The amount used: after the charge if it was allowed, without it if it was denied.
+    /// The amount used, or the calls that are open: after the charge if it was allowed, without it if it was denied.
     pub used: u64,
     /// The amount left, at least 0.
     pub remaining: u64,
-    /// When the window ends and the count starts again from zero; null if it does not end.
+    /// When the window ends and the count starts again from zero; null if it does not end. Of a parallel limit that has denied
+    /// the call: when slots expire and one is free, if none is given back before; otherwise null.
     #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub resets_at: Option<Timestamp>,
 }
@@ -50,14 +52,15 @@ pub struct Violation {
     pub group: Option<KeyId>,
     /// The rule.
     pub rule: Rule,
-    /// The most that may be used in the window; credits in millionths.
+    /// The most that may be used in the window, credits in millionths; or the most calls that may be open.
     pub limit: u64,
-    /// The amount used.
+    /// The amount used, or the calls that are open.
     pub used: u64,
-    /// The amount that the charge would have added. Even 0 is too much for a new call if nothing is left.
+    /// The amount that the charge would have added. Even 0 is too much for a new call if nothing is left. 1 for a parallel
+    /// limit.
     pub asked: u64,
-    /// When the window ends and the count starts again from zero. Null if that does not help, because the call
-    /// [exceeds the limit itself](Self::exceeds_limit) or the window does not end.
+    /// When the window ends and the count starts again from zero, or when a slot is free at the latest. Null if that does not
+    /// help, because the call [exceeds the limit itself](Self::exceeds_limit) or the window does not end.
     #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub resets_at: Option<Timestamp>,
 }
@@ -81,6 +84,8 @@ pub(crate) struct Rules {
 pub(crate) struct More {
     /// Of other assets, for an asset whose first limit is pending.
     third: Option<Box<Part>>,
+    /// The parallel limits of the level.
+    parallel: Vec<RuleState>,
     /// Of the next level outside.
     outer: Option<Outer>,
 }
@@ -120,7 +125,7 @@ impl Part {
         let left = meter.left(thresholds);
         Some(RuleState {
             group: None,
-            rule: Rule { scope, window, unit },
+            rule: Rule::of(scope, window, unit),
             limit,
             used: limit.cast_signed().saturating_sub(left).cast_unsigned(),
             remaining: left.max(0).cast_unsigned(),
@@ -147,6 +152,9 @@ impl Rules {
         let (mut rules, mut at) = (Self::NONE, None);
         for (level, scope, record) in records {
             rules = rules.inside(at, level, levels.key);
+            if at != Some(level) {
+                rules.add_parallel(levels.parallel.iter().filter(|limit| limit.level == level));
+            }
             at = Some(level);
             rules.add(scope, record);
         }
@@ -184,6 +192,13 @@ impl Rules {
         }
     }
 
+    fn add_parallel<'a>(&mut self, limits: impl IntoIterator<Item = &'a Parallel>) {
+        let mut states = limits.into_iter().map(Parallel::state).peekable();
+        if states.peek().is_some() {
+            self.more().parallel.extend(states);
+        }
+    }
+
     /// Returns the rules of the level inside, of which none is known yet. `at` is the level of these, if they are of any.
     fn inside(self, at: Option<usize>, level: usize, path: &KeyId) -> Self {
         match at {
@@ -200,7 +215,12 @@ impl Rules {
 
     /// Adds a rule of a saved decision.
     fn restore(&mut self, state: &RuleState) {
-        let Rule { scope, window, unit } = state.rule;
+        let (scope, window, unit) = match state.rule {
+            Rule { scope, measure: Measure::Amount(window, unit) } => (scope, window, unit),
+            Rule { measure: Measure::Parallel, .. } => {
+                return self.more().parallel.push(RuleState { group: None, ..state.clone() });
+            }
+        };
         let part = match scope {
             Scope::Global => &mut self.global,
             Scope::Other if self.second_scope == Some(Scope::Asset) => {
@@ -294,19 +314,34 @@ impl Rules {
 
     /// Returns the rules of its level alone.
     pub(crate) fn of_level(&self) -> impl Iterator<Item = RuleState> {
-        let third = self.more.as_deref().and_then(|more| more.third.as_deref());
+        let more = self.more.as_deref();
+        let third = more.and_then(|more| more.third.as_deref());
         let second = self.second_scope.map(|scope| self.second.states(scope, self.thresholds));
         let third = third.map(|part| part.states(Scope::Other, self.thresholds));
+        let parallel = more.map_or(&[][..], |more| &more.parallel);
+        let parallel = move |of: &'static [Scope]| {
+            parallel.iter().filter(move |state| of.contains(&state.rule.scope)).cloned()
+        };
         let global = self.global.states(Scope::Global, self.thresholds);
-        global.chain(second.into_iter().flatten()).chain(third.into_iter().flatten())
+        let global = global.chain(parallel(&[Scope::Global]));
+        let is_of_asset = self.second_scope != Some(Scope::Other);
+        // The parallel limit of an asset stands before the rules of others, should the call meet both.
+        let before: &[Scope] = if is_of_asset { &[Scope::Asset] } else { &[] };
+        let after: &[Scope] =
+            if is_of_asset { &[Scope::Other] } else { &[Scope::Asset, Scope::Other] };
+        let second = second.into_iter().flatten().chain(parallel(before));
+        global.chain(second).chain(third.into_iter().flatten()).chain(parallel(after))
     }
 
     /// Returns each rule that the charge would break, with the amount that it asks for.
     pub(crate) fn violated_by(&self, charge: &Charge) -> impl Iterator<Item = (RuleState, u64)> {
         let charge = *charge;
         self.iter().filter_map(move |state| {
-            let asked = charge.amount(state.rule.unit);
-            let least = least(Some(state.limit), asked.cast_signed(), charge.requests() > 0);
+            let (asked, is_call) = match state.rule.unit() {
+                Some(unit) => (charge.amount(unit), charge.requests() > 0),
+                None => (1, true),
+            };
+            let least = least(Some(state.limit), asked.cast_signed(), is_call);
             let left = state.limit.cast_signed().saturating_sub(state.used.cast_signed());
             (left < least).then_some((state, asked))
         })
@@ -317,7 +352,8 @@ impl More {
     /// Holds the rules of a group, which is named by the beginning of this id.
     #[inline(always)]
     pub(crate) fn of_group(path: &KeyId, level: usize, rules: Rules) -> Box<Self> {
-        Box::new(Self { third: None, outer: Some(Outer { path: path.clone(), level, rules }) })
+        let outer = Some(Outer { path: path.clone(), level, rules });
+        Box::new(Self { third: None, parallel: Vec::new(), outer })
     }
 }
 
@@ -367,12 +403,15 @@ impl RuleState {
     }
 }
 
-/// Formats as in `1 of 60 requests per minute`.
+/// Formats as in `1 of 60 requests per minute`, `3 of 10 calls in parallel`.
 impl fmt::Display for RuleState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rule: Rule { window, unit, .. }, limit, used, .. } = self;
-        let [used, limit] = [*used, *limit].map(|amount| Quantity(amount, *unit));
-        write!(f, "{used} of {limit} {} {}", unit.label(), Within(*window))
+        let Self { rule, limit, used, .. } = self;
+        let Measure::Amount(window, unit) = rule.measure else {
+            return write!(f, "{used} of {limit} calls in parallel");
+        };
+        let [used, limit] = [*used, *limit].map(|amount| Quantity(amount, unit));
+        write!(f, "{used} of {limit} {} {}", unit.label(), Within(window))
     }
 }
 
@@ -429,7 +468,10 @@ mod tests {
             limit,
             used: limit.saturating_sub(remaining),
             remaining,
-            resets_at: rule.window.ends().then(|| Timestamp::from_unix_ms(resets_at)),
+            resets_at: rule
+                .window()
+                .is_some_and(Window::ends)
+                .then(|| Timestamp::from_unix_ms(resets_at)),
         }
     }
 
@@ -482,6 +524,14 @@ mod tests {
             vec![state("global/minute/requests", 3, 10, 60), state("global/ever/credits", 1, 2, 0)],
             vec![state("global/day/tokens", 3, 10, 60), state("other/hour/requests", 1, 2, 90)],
             vec![state("asset/day/tokens", 0, 1, 60), state("other/month/credits", 1, 2, 90)],
+            vec![
+                of_group("acme", state("global/parallel", 0, 1, 0)),
+                state("global/parallel", 3, 10, 0),
+                state("asset/day/tokens", 0, 1, 60),
+                state("asset/parallel", 0, 1, 0),
+                state("other/month/credits", 1, 2, 90),
+            ],
+            vec![state("other/hour/requests", 1, 2, 90), state("other/parallel", 0, 1, 0)],
             vec![
                 of_group("acme", state("asset/day/tokens", 0, 1, 60)),
                 of_group("acme/search/ci", state("global/day/tokens", 0, 7, 60)),

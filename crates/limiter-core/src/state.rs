@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
@@ -11,8 +12,9 @@ use crate::config::{KeyConfig, KeyKind, Other};
 use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::history::{ClosedDay, DayHistory};
-use crate::limits::Limits;
-use crate::names::{AssetId, KeyId};
+use crate::limits::{Limits, counted};
+use crate::names::{AssetId, KeyId, RequestId};
+use crate::parallel::ParallelScopes;
 use crate::prepare::Staged;
 use crate::record::Record;
 use crate::rule::{Scope, Unit};
@@ -28,7 +30,8 @@ use crate::zone::TimeZone;
 #[serde(try_from = "SavedState", into = "SavedState")]
 pub struct KeyState {
     pub(crate) kind: KeyKind,
-    pub(crate) expires_at: Option<Timestamp>,
+    /// The instant of the expiry; [`NEVER`] for none.
+    expires: Timestamp,
     pub(crate) global: ScopeState,
     /// Whether calls beyond a limit are let through.
     pub(crate) shadow: bool,
@@ -43,6 +46,8 @@ pub struct KeyState {
     /// The number of the last counting of a scope that began.
     pub(crate) generations: u32,
     pub(crate) zone: TimeZone,
+    /// Parallel limits and the slots that are held, if there are any.
+    pub(crate) parallel: Option<Box<ParallelScopes>>,
     /// Days that have ended, for a store that keeps the history here.
     closed: Option<Box<ClosedDays>>,
 }
@@ -204,7 +209,7 @@ impl KeyState {
             ScopeState::new(true, &config.global, thresholds, FIRST_GENERATION, now, &zone);
         let mut state = Self {
             kind,
-            expires_at: config.expires_at,
+            expires: config.expires_at.unwrap_or(NEVER),
             global,
             shadow: config.shadow,
             denies_other: config.other == Other::Denied,
@@ -213,6 +218,7 @@ impl KeyState {
             other: None,
             generations: FIRST_GENERATION,
             zone,
+            parallel: None,
             closed: None,
         };
         for (id, limits) in &config.assets {
@@ -220,11 +226,11 @@ impl KeyState {
             state.assets.push(AssetState { id: id.clone(), listed: true, scope });
         }
         if let Other::Limited(limits) = &config.other
-            && !limits.is_none()
+            && !limits.amounts().is_empty()
         {
             state.other = Some(Box::new(state.begun(limits, thresholds, now)));
         }
-        state
+        state.with_parallel_limits(config.parallel_limits())
     }
 
     fn begun(&mut self, limits: &Limits, thresholds: Thresholds, now: Timestamp) -> ScopeState {
@@ -259,7 +265,7 @@ impl KeyState {
         } = settings;
         Ok(Self {
             kind,
-            expires_at,
+            expires: expires_at.unwrap_or(NEVER),
             global,
             shadow,
             denies_other,
@@ -268,6 +274,7 @@ impl KeyState {
             other: other.map(Box::new),
             generations,
             zone: time_zone,
+            parallel: None,
             closed: None,
         })
     }
@@ -355,7 +362,7 @@ impl KeyState {
     pub fn settings(&self) -> KeySettings {
         KeySettings {
             kind: self.kind,
-            expires_at: self.expires_at,
+            expires_at: self.expires_at(),
             shadow: self.shadow,
             denies_other: self.denies_other,
             own_thresholds: self.own_thresholds,
@@ -378,8 +385,12 @@ impl KeyState {
 
     /// Returns the instant at which the key expires, if ever.
     #[must_use]
-    pub const fn expires_at(&self) -> Option<Timestamp> {
-        self.expires_at
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        (self.expires < NEVER).then_some(self.expires)
+    }
+
+    pub(crate) fn set_expiry(&mut self, expires_at: Option<Timestamp>) {
+        self.expires = expires_at.unwrap_or(NEVER);
     }
 
     /// Returns the zone of its days, weeks and months.
@@ -392,7 +403,7 @@ impl KeyState {
     #[must_use]
     #[inline]
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires_at.unwrap_or(NEVER) <= now
+        self.expires <= now
     }
 
     /// Returns whether kind and expiry of the key allow calls at `now`.
@@ -592,9 +603,16 @@ impl KeyState {
             assets: asset.cloned().into_iter().collect(),
             other: self.other.clone().filter(|_| located.id.is_some()),
             zone: self.zone.clone(),
+            parallel: None,
             closed: None,
             ..*self
         }
+    }
+
+    /// Returns whether the configuration lists an asset.
+    pub(crate) fn lists(&self, asset: &AssetId) -> bool {
+        let found = self.search(asset).ok().and_then(|position| self.assets.get(position));
+        found.is_some_and(|asset| asset.listed)
     }
 
     pub(crate) fn search(&self, id: &AssetId) -> Result<usize, usize> {
@@ -610,14 +628,21 @@ impl KeyState {
     /// Returns the configuration of its scopes: limits over all calls, of assets that are listed, and of other assets.
     #[must_use]
     pub fn configured(&self) -> (Limits, BTreeMap<AssetId, Limits>, Other) {
-        let listed = self.assets.iter().filter(|asset| asset.listed);
-        let assets = listed.map(|asset| (asset.id.clone(), asset.scope.configured()));
-        let other = match &self.other {
-            _ if self.denies_other => Other::Denied,
-            Some(other) => Other::Limited(other.configured()),
-            None => Other::Limited(Limits::NONE),
+        let of = |scope: ScopeId, configured: Limits| {
+            let parallel = self.parallel_limit(&scope);
+            configured.with_parallel(parallel)
         };
-        (self.global.configured(), assets.collect(), other)
+        let listed = self.assets.iter().filter(|asset| asset.listed);
+        let assets = listed.map(|asset| {
+            let limits = of(ScopeId::asset(asset.id.clone()), asset.scope.configured());
+            (asset.id.clone(), limits)
+        });
+        let of_other = || self.other.as_ref().map_or(Limits::NONE, |other| other.configured());
+        let other = match self.denies_other {
+            true => Other::Denied,
+            false => Other::Limited(of(ScopeId::OTHER, of_other())),
+        };
+        (of(ScopeId::GLOBAL, self.global.configured()), assets.collect(), other)
     }
 }
 
@@ -625,13 +650,14 @@ impl KeyState {
 impl PartialEq for KeyState {
     fn eq(&self, other: &Self) -> bool {
         let settings = |state: &Self| {
-            (state.kind, state.expires_at, state.shadow, state.denies_other, state.own_thresholds)
+            (state.kind, state.expires, state.shadow, state.denies_other, state.own_thresholds)
         };
         settings(self) == settings(other)
             && self.zone == other.zone
             && self.global == other.global
             && self.assets().eq(other.assets())
             && self.other == other.other
+            && self.parallel == other.parallel
     }
 }
 
@@ -673,9 +699,33 @@ struct SavedState {
     assets: BTreeMap<AssetId, SavedAsset>,
     #[serde(deserialize_with = "Option::deserialize")]
     other: Option<SavedScope>,
+    parallel: Vec<SavedParallel>,
+    slots: Vec<SavedSlot>,
     /// The number of days that are kept, and those that have ended.
     #[serde(deserialize_with = "Option::deserialize")]
     history: Option<(u16, Vec<ClosedDay>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedParallel {
+    of: ScopeId,
+    #[serde(deserialize_with = "parallel_limit")]
+    limit: u64,
+}
+
+/// A slot that a reservation holds.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedSlot {
+    of: ScopeId,
+    key: KeyId,
+    id: RequestId,
+    until: Timestamp,
+}
+
+fn parallel_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    counted("a limit", u64::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -693,7 +743,7 @@ impl From<KeyState> for SavedState {
         });
         Self {
             kind: state.kind,
-            expires_at: state.expires_at,
+            expires_at: state.expires_at(),
             thresholds: state.thresholds(),
             own_thresholds: state.own_thresholds,
             shadow: state.shadow,
@@ -702,6 +752,19 @@ impl From<KeyState> for SavedState {
             global: SavedScope::from(&state.global),
             assets: assets.collect(),
             other: state.other.as_deref().map(SavedScope::from),
+            parallel: state
+                .parallel_limits()
+                .map(|(of, limit)| SavedParallel { of: of.clone(), limit })
+                .collect(),
+            slots: state
+                .slots()
+                .map(|(of, (key, id), until)| SavedSlot {
+                    of: of.clone(),
+                    key: key.clone(),
+                    id: id.clone(),
+                    until,
+                })
+                .collect(),
             history: state.closed.map(|closed| (closed.kept, closed.days)),
             time_zone: state.zone,
         }
@@ -729,7 +792,12 @@ impl TryFrom<SavedState> for KeyState {
             generations: saved.generations,
             time_zone: zone,
         };
-        let mut state = Self::from_parts(settings, global, assets, other)?;
+        let limits = saved.parallel.into_iter().map(|SavedParallel { of, limit }| (of, limit));
+        let state = Self::from_parts(settings, global, assets, other)?;
+        let mut state = state.with_parallel_limits(limits);
+        for SavedSlot { of, key, id, until } in saved.slots {
+            state.hold_slot(of, (key, id), until);
+        }
         state.closed = saved.history.map(|(kept, days)| Box::new(ClosedDays { days, kept }));
         Ok(state)
     }

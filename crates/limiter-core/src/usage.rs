@@ -87,11 +87,16 @@ impl Usage {
     #[must_use]
     pub fn of(state: &KeyState, now: Timestamp) -> Self {
         let usage = |place| ScopeUsage::of(state, place, now);
-        Self {
-            scopes: state.places().filter_map(usage).collect(),
-            credits: state.credits(),
-            read_at: now,
+        let mut scopes: Vec<_> = state.places().filter_map(usage).collect();
+        for (scope, _) in state.parallel_limits() {
+            let open = state.parallel_at(0, scope, now);
+            let state = open.map(|of| RuleState { resets_at: None, ..of.state() });
+            match scopes.iter_mut().find(|usage| usage.scope == *scope) {
+                Some(usage) => usage.rules.extend(state),
+                None => scopes.push(ScopeUsage::of_parallel(scope.clone(), state)),
+            }
         }
+        Self { scopes, credits: state.credits(), read_at: now }
     }
 
     /// Returns the usage of one scope, if it is counted.
@@ -120,6 +125,14 @@ impl ScopeUsage {
             rules: rules.collect(),
             pending: PendingLimits::of(&staged.record, &staged.pending),
         })
+    }
+}
+
+impl ScopeUsage {
+    /// Other assets that have a parallel limit alone are not counted.
+    fn of_parallel(scope: ScopeId, state: Option<RuleState>) -> Self {
+        let (account, pending) = (Charge::NOTHING, Vec::new());
+        Self { scope, account, rules: state.into_iter().collect(), pending }
     }
 }
 

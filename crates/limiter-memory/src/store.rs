@@ -262,8 +262,10 @@ impl MemoryStore {
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        self.step(key, None, |levels, ledger, now| reservation::amend(levels, ledger, id, to, now))
-            .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), None)))
+        self.step(key, None, |levels, ledger, now| {
+            reservation::amend(levels, ledger, &self.bounds, id, to, now)
+        })
+        .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), None)))
     }
 
     /// As [`Store::settle`].

@@ -97,7 +97,8 @@ impl Here<'_> {
     ) -> Result<Decision, ReservationError> {
         let before = self.calls.open(id);
         let mut levels = levels_mut(self.key, None, self.levels);
-        let decision = reservation::amend(&mut levels, &mut self.calls.ledger, id, to, now)?;
+        let (ledger, bounds) = (&mut self.calls.ledger, &self.bounds);
+        let decision = reservation::amend(&mut levels, ledger, bounds, id, to, now)?;
         if let (Some((asset, estimate)), Some((_, amended))) = (before, self.calls.open(id)) {
             self.calls.correct(asset, &estimate, &amended);
         }
@@ -262,6 +263,23 @@ mod tests {
                 "other/day/requests 2",
             ]
         );
+    }
+
+    #[test]
+    fn of_a_parallel_limit_at_least_one_slot_is_left() {
+        for (limit, here) in [(9, 3), (2, 1), (1, 1), (0, 0)] {
+            let parallel = Limits::builder().parallel(limit).build().unwrap();
+            let config = KeyConfig::named("ci").unwrap().with_global(parallel.clone());
+            let config = config.with_asset(asset("gpt-5"), parallel.clone()).with_other(parallel);
+            let mut process = Store::of(&config).process();
+            let of_all = ["global", "asset", "other"].map(|it| format!("{it}/parallel {here}"));
+            assert_eq!(limits(&process, NOON), of_all);
+            for number in 0..=here {
+                let id = request_id(&number.to_string());
+                let reserved = process.here().reserve(None, &tokens(1, 1), &id, HOUR, NOON);
+                assert_eq!(reserved.is_ok_and(|it| it.is_allowed()), number < here);
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::level::Learned;
 /// A part of each limit, above zero and at most all of it.
 ///
 /// With N processes the total in an outage never passes N times this part of a limit. So a share of at most 1/N keeps
-/// the limit; more is the operator's choice. Parts are rounded down: 1/N of a limit smaller than N is zero.
+/// the limit; more is the operator's choice. Parts are rounded down: 1/N of a limit smaller than N is zero. Of a parallel limit
+/// at least one slot is left, unless it is zero itself.
 ///
 /// ```
 /// use std::num::NonZeroU32;
@@ -58,7 +59,9 @@ impl Share {
             let come = of.pending.iter().filter(|pending| pending.effective_at <= now);
             let stays = |limit: &Limit| come.clone().all(|it| it.window != limit.window);
             let in_force = of.in_force.iter().filter(stays);
-            let limits = in_force.chain(come.clone().flat_map(|it| it.limits.iter())).collect();
+            let limits: Limits =
+                in_force.chain(come.clone().flat_map(|it| it.limits.iter())).collect();
+            let limits = limits.with_parallel(of.in_force.parallel());
             match (&of.scope.asset, &mut config.other) {
                 (Some(asset), _) => drop(config.assets.insert(asset.clone(), limits)),
                 (None, _) if of.scope == ScopeId::GLOBAL => config.global = limits,
@@ -92,7 +95,9 @@ impl Share {
                 }
                 _ => Limit { amount: self.of(limit.amount), ..limit },
             };
-            limits.iter().map(part).collect()
+            // A limit that allows any call allows one here.
+            let parallel = limits.parallel().map(|limit| self.of(limit).max(limit.min(1)));
+            limits.iter().map(part).collect::<Limits>().with_parallel(parallel)
         };
         config.global = part(&config.global, &ScopeId::GLOBAL);
         for (asset, limits) in &mut config.assets {
@@ -108,7 +113,7 @@ impl Share {
 
 /// Returns the state of a limit that holds for ever.
 fn ever<'a>(usage: Option<&'a Usage>, scope: &ScopeId, unit: Unit) -> Option<&'a RuleState> {
-    let rule = Rule { scope: scope.scope, window: Window::Ever, unit };
+    let rule = Rule::of(scope.scope, Window::Ever, unit);
     usage?.scope(scope)?.rules.iter().find(|state| state.rule == rule)
 }
 

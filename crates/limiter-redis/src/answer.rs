@@ -7,7 +7,7 @@ use redis::Value;
 
 use crate::keys::Subject;
 use crate::schema::{
-    Known, KnownLevels, Layout, Misread, NOT_AN_ANSWER, bytes, head_of, read_state,
+    Known, KnownLevels, Layout, Misread, NOT_AN_ANSWER, bytes, head_of, read_state, read_until,
 };
 
 /// How an operation ended.
@@ -36,6 +36,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) letters: &'a [u8],
     /// The entry of the ledger, or the time at which it has room.
     pub(crate) entry: Option<&'a [u8]>,
+    /// Of each set of slots how many are held, and when one is free if none is.
+    pub(crate) open: Vec<(u64, Option<Timestamp>)>,
     /// The records as they were; or, if nothing was compared, of each level the hot and the cold fields of a call.
     shown: Vec<Option<&'a [u8]>>,
 }
@@ -57,11 +59,11 @@ impl<'a> Answer<'a> {
                     rest = after;
                 }
                 let ended = ended(letters)?;
-                Ok(Self { now, ended, letters, entry: None, shown })
+                Ok(Self { now, ended, letters, entry: None, open: Vec::new(), shown })
             }
             Value::Array(parts) => {
                 let [head, parts @ ..] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
-                Self::read(head, None, parts)
+                Self::read(head, None, None, parts)
             }
             _ => Err(NOT_AN_ANSWER),
         }
@@ -70,26 +72,31 @@ impl<'a> Answer<'a> {
     /// Reads what `apply` answers.
     pub(crate) fn of_apply(value: &'a Value) -> Result<Self, Misread> {
         let Value::Array(parts) = value else { return Err(NOT_AN_ANSWER) };
-        let [head, entry, parts @ ..] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
-        Self::read(head, bytes(entry), parts)
+        let [head, entry, open, parts @ ..] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
+        Self::read(head, bytes(entry), bytes(open), parts)
     }
 
     /// Reads what [`Keys::apply`](crate::keys::Keys::apply) answers for an operation on records of these layouts.
     pub(crate) fn of(value: &'a Value, layouts: &[Layout], listed: bool) -> Result<Self, Misread> {
         match value {
-            // Any operation without the ledger may be done by `take`.
+            // Any operation without the ledger may be done by `take`. In place of an entry, `apply` has a number then.
             Value::BulkString(_) => Self::of_take(value, layouts),
-            Value::Array(parts) if !listed && !was_compared(parts) && parts.len() % 2 == 1 => {
+            Value::Array(parts) if !listed && !matches!(parts.get(1), Some(Value::Int(_))) => {
                 Self::of_take(value, layouts)
             }
             _ => Self::of_apply(value),
         }
     }
 
-    fn read(head: &'a Value, entry: Option<&'a [u8]>, parts: &'a [Value]) -> Result<Self, Misread> {
+    fn read(
+        head: &'a Value,
+        entry: Option<&'a [u8]>,
+        open: Option<&[u8]>,
+        parts: &'a [Value],
+    ) -> Result<Self, Misread> {
         let (now, letters) = head_of(bytes(head).ok_or(NOT_AN_ANSWER)?)?;
-        let ended = ended(letters)?;
-        Ok(Self { now, ended, letters, entry, shown: parts.iter().map(bytes).collect() })
+        let (ended, open) = (ended(letters)?, read_open(open.unwrap_or_default())?);
+        Ok(Self { now, ended, letters, entry, open, shown: parts.iter().map(bytes).collect() })
     }
 
     /// The levels in shadow in which a call did not fit that was applied; none if it was refused.
@@ -143,6 +150,17 @@ impl<'a> Answer<'a> {
     }
 }
 
+/// Reads what is told of each set of slots: `;` and how many are held, a comma, and when one is free.
+fn read_open(told: &[u8]) -> Result<Vec<(u64, Option<Timestamp>)>, Misread> {
+    let told = str::from_utf8(told).map_err(|_| NOT_AN_ANSWER)?;
+    let sets = told.split(';').skip(1).map(|set| {
+        let (held, frees_at) = set.split_once(',').ok_or(NOT_AN_ANSWER)?;
+        let frees_at = (!frees_at.is_empty()).then(|| read_until(frees_at.as_bytes()));
+        Ok((held.parse().map_err(|_| NOT_AN_ANSWER)?, frees_at.transpose()?))
+    });
+    sets.collect()
+}
+
 /// The levels of a key, if all are there; `None` if there is no such key.
 pub(crate) fn all_of(
     mut found: Vec<Option<Known>>,
@@ -183,12 +201,6 @@ fn both(fields: Fields<'_>) -> Result<Option<HotAndCold<'_>>, Misread> {
         (Some(hot), Some(cold)) => Ok(Some((hot, cold))),
         _ => Err(Misread::Corrupt("a field is missing")),
     }
-}
-
-/// Whether an answer has a letter for each call.
-fn was_compared(parts: &[Value]) -> bool {
-    let head = parts.first().and_then(bytes).and_then(|head| head_of(head).ok());
-    head.is_some_and(|(_, letters)| matches!(letters.first(), Some(b'A' | b'R' | b'b'..=b'p')))
 }
 
 fn ended(letters: &[u8]) -> Result<Ended, Misread> {

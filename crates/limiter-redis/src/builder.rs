@@ -209,7 +209,7 @@ impl RedisStoreBuilder {
         let prefix = &self.key_prefix;
         let is_prefix = (1..=MAX_PREFIX).contains(&prefix.len()) && prefix.bytes().all(visible);
         let Bounds { deadline, batch, waiting, known } = self.bounds;
-        let LedgerBounds { open, ended, checks, records, dedupe } = self.remembered;
+        let LedgerBounds { open, ended, checks, records, dedupe, .. } = self.remembered;
         let remembered = [open, ended, checks, records];
         let checked = [
             (

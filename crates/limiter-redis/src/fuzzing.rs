@@ -64,9 +64,9 @@ pub fn reply(bytes: &[u8]) -> bool {
             0 => parts = Vec::new(),
             1 => parts.extend(found(3)),
             2 => parts.extend([before.first().map_or(Value::Nil, |text| bulk(text)), Value::Nil]),
-            3 => parts.extend([Value::Nil].into_iter().chain(found(of_call))),
+            3 => parts.extend([Value::Int(0), Value::Nil].into_iter().chain(found(of_call))),
             4 => {
-                parts.push(bulk(b"1760011200000"));
+                parts.extend([&b"1760011200000"[..], b";2,;3,1760011200001"].map(bulk));
                 parts.extend(before.iter().map(|text| field(text)));
             }
             _ => parts.push(Value::Int(1)),
@@ -166,7 +166,7 @@ pub fn remembered(bytes: &[u8]) -> bool {
             let levels = &mut LevelsMut::new(&key, asset, &mut states);
             let _ = reservation::check_once(levels, ledger, &bounds, &charge, &id, now);
             let _ = reservation::reserve(levels, ledger, &bounds, &charge, &id, day, now);
-            let _ = reservation::amend(levels, ledger, &id, &totals, now);
+            let _ = reservation::amend(levels, ledger, &bounds, &id, &totals, now);
             let _ = reservation::settle(levels, ledger, &bounds, &id, &totals, now);
             let _ = reservation::cancel(levels, ledger, &bounds, &id, now);
         }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use limiter_core::operation::{Guard, Operation};
 use limiter_core::prepare::{self, Prepared};
-use limiter_core::{AssetId, KeyId, KeyState, LevelPlace, Place, Timestamp, Window};
+use limiter_core::{AssetId, KeyId, KeyState, LevelPlace, Place, ScopeId, Timestamp, Window};
 use redis::Value;
 
 use crate::answer::{Answer, Ended, all_of, found};
@@ -80,21 +80,56 @@ pub(crate) struct Listed {
     pub(crate) life: Option<i64>,
     /// The bounds, or the time for which the confirmed id is remembered.
     pub(crate) numbers: [i64; 2],
-    /// The texts that apply.lua describes for each kind.
+    /// The texts that ledger.lua describes for each kind.
     pub(crate) texts: Vec<Vec<u8>>,
+    /// The slots of a reservation.
+    pub(crate) slots: Option<SlotSets>,
+}
+
+/// The slots that a reservation takes, renews or frees.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SlotSets {
+    /// The number of the key of each set, its level, and the most slots that may be held.
+    pub(crate) sets: Vec<(usize, usize, u64)>,
+    /// How long they are held, in ms.
+    pub(crate) life: i64,
+    /// The name of the reservation in all sets.
+    pub(crate) holder: Vec<u8>,
+    /// Whether a level in shadow is known to have none, so that the others go on without it.
+    pub(crate) is_short: bool,
 }
 
 impl Listed {
     pub(crate) fn arguments(self) -> Vec<Vec<u8>> {
-        let Self { id, life, numbers: [most, other], texts, .. } = self;
+        let Self { kind, id, life, numbers: [most, other], mut texts, slots } = self;
         let mut numbers = Vec::with_capacity(21);
         for number in [life.unwrap_or(-1), most, other] {
             push_int::<7>(&mut numbers, number);
+        }
+        if kind != OF_NO_RESERVATION {
+            texts.resize(2, Vec::new());
+            texts.extend(slots.map_or_else(Default::default, SlotSets::arguments));
         }
         [vec![id, numbers], texts].concat()
     }
 }
 
+impl SlotSets {
+    fn arguments(self) -> [Vec<u8>; 2] {
+        let Self { sets, life, holder, .. } = self;
+        let mut packed = Vec::with_capacity(8 + 9 * sets.len());
+        packed.push(sets.len() as u8);
+        push_int::<7>(&mut packed, life);
+        for (key, level, limit) in sets {
+            packed.extend([key as u8, level as u8]);
+            push_int::<7>(&mut packed, limit.cast_signed());
+        }
+        [packed, holder]
+    }
+}
+
+/// The kind of ledger operation that is about an id alone.
+const OF_NO_RESERVATION: u8 = 1;
 /// The number of the hot key of the outermost level in a [`Request`], and that of the cold one. Those of other levels follow.
 pub(crate) const HOT: usize = 1;
 pub(crate) const COLD: usize = 2;
@@ -199,7 +234,8 @@ impl Keys {
                     *next = Stamp::draw();
                 }
             }
-        } else if (operation.soft.is_empty() || prepared.fits(&known.met(of), now))
+        } else if (operation.soft.is_empty()
+            || prepared.fits(&known.met(of), now) && !request.is_short_of_slots())
             // It refuses what does not fit in a level in shadow.
             && let Some((shape, argument)) =
                 Shape::of(operation, &known.stamps(), &named(known, &places), request.kind(), now)
@@ -254,6 +290,20 @@ impl Keys {
         names.extend(request.keys);
         let looked = self.run(&self.scripts.apply, names, arguments, true, Lane::Shared).await;
         looked.map_err(CommandError::of_reading)
+    }
+
+    /// Does what a request asks for, and nothing to records.
+    pub(crate) async fn touch(
+        &self,
+        of: Subject<'_>,
+        request: Request,
+    ) -> Result<(), CommandError> {
+        let (names, nothing) = (self.names_of(of.key), Operation::nothing());
+        let stamps = vec![[Stamp::default(); 2]; of.key.depth()];
+        let apply = &self.scripts.apply;
+        let (none, shown) = (Vec::new(), Vec::new());
+        let sent = self.send(apply, names, &nothing, none, shown, &stamps, request, Lane::Shared);
+        sent.await.map(drop)
     }
 
     /// Sends an operation on the records in these fields, of the levels with these hot and cold keys.
@@ -403,6 +453,11 @@ impl Request {
     fn kind(&self) -> u8 {
         self.ledger.as_ref().map_or(0, |ledger| ledger.kind)
     }
+
+    fn is_short_of_slots(&self) -> bool {
+        let slots = self.ledger.as_ref().and_then(|ledger| ledger.slots.as_ref());
+        slots.is_some_and(|slots| slots.is_short)
+    }
 }
 
 /// The arguments of `apply` for an operation on the records in these fields, which shows others if nothing was compared.
@@ -451,9 +506,11 @@ pub(crate) fn put_changed(
         request.puts.push((cold, GLOBAL.to_vec(), written));
     }
     let written = |state: &KeyState| -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let of_asset =
-            |(id, listed, scope): (&AssetId, _, &_)| (asset_field(id), write_asset(scope, listed));
-        let other = state.other().map(|scope| (OTHER.to_vec(), write_asset(scope, false)));
+        let of_asset = |(id, listed, scope): (&AssetId, _, &_)| {
+            let parallel = state.parallel_limit(&ScopeId::asset(id.clone()));
+            (asset_field(id), write_asset(scope, listed, parallel))
+        };
+        let other = state.other().map(|scope| (OTHER.to_vec(), write_asset(scope, false, None)));
         state.assets().map(of_asset).chain(other).collect()
     };
     let (before, after) = (written(before), written(after));

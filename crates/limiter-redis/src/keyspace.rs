@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use limiter_core::{KeyDigest, KeyId, WorkspaceId};
+use limiter_core::{KeyDigest, KeyId, ScopeId, WorkspaceId};
+
+use crate::schema::scope_field;
 
 /// The names of one deployment: all begin with its prefix.
 #[derive(Clone, Debug)]
@@ -44,6 +46,11 @@ impl Keyspace {
     /// until which they are remembered.
     pub(crate) fn ledger(&self, id: &KeyId) -> [Vec<u8>; 5] {
         ["r", "o", "e", "c", "p"].map(|kind| self.of_key(kind, id))
+    }
+
+    /// The slots of a scope of an API key that reservations hold. No id has two slashes in a row.
+    pub(crate) fn slots(&self, id: &KeyId, scope: &ScopeId) -> Vec<u8> {
+        [self.of_key("s", id), b"//".to_vec(), scope_field(scope)].concat()
     }
 
     /// The days of an API key that have ended.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use limiter_core::operation::Operation;
 use limiter_core::{
     Change, DayHistory, KeyDigest, KeyId, KeyKind, KeyRecord, KeyState, KeyUpdate, KeysError,
-    LevelPlace, LevelSet, MAX_COUNT, NewRecord, Place, Scope, ScopeId, Span, StoreError, StoredKey,
+    LevelPlace, MAX_COUNT, NewRecord, Place, RequestId, Scope, ScopeId, StoreError, StoredKey,
     StoredSecret, Timestamp, UpdatedKey, Usage, WorkspaceId,
 };
 use redis::Value;
@@ -16,7 +16,8 @@ use crate::error::CommandError;
 use crate::keys::{COLD, HOT, Keys, Request, Subject, put_changed};
 use crate::schema::{
     GLOBAL, HashFields, Known, KnownLevels, Layout, Misread, NOT_AN_ANSWER, Stamp, bytes,
-    closed_days, scope_field, stored_key, time_of, whole_key, write_asset, write_global,
+    closed_days, read_until, scope_field, stored_key, time_of, whole_key, write_asset,
+    write_global,
 };
 use crate::script::Script;
 use crate::servers::Lane;
@@ -62,7 +63,9 @@ impl Records {
 
     /// The usage of a living key.
     pub(crate) async fn usage(&self, id: &KeyId) -> Result<Option<Usage>, StoreError> {
-        Ok(self.inspect(id).await?.map(|key| Usage::of(&key.known.state, key.now)))
+        let Some(key) = self.inspect(id).await? else { return Ok(None) };
+        let state = self.with_slots(id, key.known.state).await?;
+        Ok(Some(Usage::of(&state, key.now)))
     }
 
     /// What a living key has counted on each of the last days.
@@ -86,7 +89,25 @@ impl Records {
 
     /// The state of a living key.
     pub(crate) async fn state(&self, id: &KeyId) -> Result<Option<KeyState>, StoreError> {
-        Ok(self.inspect(id).await?.map(|key| key.known.state))
+        let Some(key) = self.inspect(id).await? else { return Ok(None) };
+        Ok(Some(self.with_slots(id, key.known.state).await?))
+    }
+
+    /// Adds the slots that reservations hold, where a level has parallel limits.
+    async fn with_slots(&self, id: &KeyId, mut state: KeyState) -> Result<KeyState, CommandError> {
+        let scopes: Vec<_> = state.parallel_limits().map(|(scope, _)| scope.clone()).collect();
+        if scopes.is_empty() {
+            return Ok(state);
+        }
+        let keys: Vec<_> = scopes.iter().map(|scope| self.0.keyspace.slots(id, scope)).collect();
+        let reply = self.0.read_all(SLOTS, &keys, &[]).await?;
+        let slots = read_slots(&reply).map_err(|misread| self.0.misread(id, misread))?;
+        for (scope, held) in scopes.iter().zip(slots) {
+            for (key, id, until) in held {
+                state.hold_slot(scope.clone(), (key, id), until);
+            }
+        }
+        Ok(state)
     }
 
     /// Creates state and record, unless there is one, or the server's time is past `not_after`.
@@ -121,12 +142,13 @@ impl Records {
                 request.puts.push((BENEATH_GROUP, text(id.as_str()), Vec::new()));
             }
             for (id, listed, scope) in state.assets() {
-                let field = scope_field(&ScopeId::asset(id.clone()));
-                request.puts.push((COLD, field, write_asset(scope, listed)));
+                let id = ScopeId::asset(id.clone());
+                let written = write_asset(scope, listed, state.parallel_limit(&id));
+                request.puts.push((COLD, scope_field(&id), written));
             }
             if let Some(other) = state.other() {
                 let field = scope_field(&ScopeId::OTHER);
-                request.puts.push((COLD, field, write_asset(other, false)));
+                request.puts.push((COLD, field, write_asset(other, false, None)));
             }
             let hot = state.every_scope().map(|(id, _)| put_hot(&state, &id, stamp));
             request.puts.extend(hot.flatten());
@@ -357,6 +379,10 @@ impl Records {
             [&[keyspace.record(id), keyspace.history(id)][..], &keyspace.ledger(id)].concat();
         let whole = |key: usize| (key, Vec::new());
         let mut drops: Vec<_> = (HOT..=COLD + keys.len()).map(whole).collect();
+        // The slots of its assets run out by themselves.
+        let slots = [ScopeId::GLOBAL, ScopeId::OTHER].map(|scope| keyspace.slots(id, &scope));
+        drops.extend((1..=slots.len()).map(|number| whole(COLD + keys.len() + number)));
+        keys.extend(slots);
         keys.push(keyspace.beneath(id));
         let is_empty = (COLD + keys.len(), Vec::new(), Vec::new());
         let guards = owned.into_iter().chain([is_empty]).collect();
@@ -367,7 +393,7 @@ impl Records {
         let request = Request { not_after, guards, drops, keys, ..Request::default() };
         let script = Script { name: REMOVE, ..self.0.scripts.free.clone() };
         let (names, stamps) = (self.own_names(id), [[Stamp::default(); 2]]);
-        let (none, operation) = (Vec::new(), always());
+        let (none, operation) = (Vec::new(), Operation::nothing());
         let sent = self.0.send(
             &script,
             names,
@@ -483,6 +509,28 @@ pub(crate) fn not_found(id: &KeyId) -> KeysError {
     KeysError::NotFound(id.to_string())
 }
 
+/// A slot: the key and the id of the reservation that holds it, and until when.
+type Slot = (KeyId, RequestId, Timestamp);
+
+/// Of each set of slots the reservations that hold one, and until when.
+fn read_slots(reply: &Value) -> Result<Vec<Vec<Slot>>, Misread> {
+    let Value::Array(parts) = reply else { return Err(NOT_AN_ANSWER) };
+    let [_, _, sets @ ..] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
+    let slot = |pair: &[Value]| {
+        let (holder, score) = bytes(&pair[0]).zip(bytes(&pair[1])).ok_or(NOT_AN_ANSWER)?;
+        let holder = str::from_utf8(holder).ok().and_then(|holder| holder.split_once("//"));
+        let (key, id) = holder.ok_or(NO_HOLDER)?;
+        let holder = key.parse().ok().zip(id.parse().ok());
+        let (key, id) = holder.ok_or(NO_HOLDER)?;
+        Ok((key, id, read_until(score)?))
+    };
+    let set = |set: &Value| match set {
+        Value::Array(list) => list.chunks_exact(2).map(slot).collect(),
+        _ => Err(Misread::WrongType),
+    };
+    sets.iter().map(set).collect()
+}
+
 /// Puts the whole record of a scope.
 fn put_hot(state: &KeyState, id: &ScopeId, stamp: Stamp) -> Option<(usize, Vec<u8>, Vec<u8>)> {
     let place = place_of(state, id)?;
@@ -503,7 +551,7 @@ fn place_of(state: &KeyState, id: &ScopeId) -> Option<Place> {
 
 /// Nothing to compare or to take, valid while the windows of a new key are open.
 fn beginning(state: &KeyState) -> Operation {
-    let mut operation = always();
+    let mut operation = Operation::nothing();
     for (_, scope) in state.every_scope() {
         let record = scope.record();
         for window in record.windows().filter(|window| window.ends()) {
@@ -513,17 +561,6 @@ fn beginning(state: &KeyState) -> Operation {
         }
     }
     operation
-}
-
-/// Nothing to compare or to take, valid at any time.
-fn always() -> Operation {
-    Operation {
-        from: Timestamp::MIN,
-        until: Span::EVER.end,
-        steps: Default::default(),
-        soft: LevelSet::NONE,
-        calls: Default::default(),
-    }
 }
 
 /// The number of the record's key in a request: after the hot and the cold one.
@@ -542,5 +579,7 @@ const REMOVE: &str = "remove";
 const INSPECT: &str = "inspect";
 const REMAINS: &str = "remains";
 const BENEATH: &str = "beneath";
+const SLOTS: &str = "slots";
+const NO_HOLDER: Misread = Misread::Corrupt("a slot that no reservation holds");
 /// The format of records.
 const FORMAT: &str = "1";

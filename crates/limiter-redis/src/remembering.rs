@@ -9,8 +9,8 @@ use std::time::Duration;
 use limiter_core::prepare::{self, Prepared};
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, KeyId, Ledger, LedgerBounds, LevelPlace, LevelSet,
-    RecordId, RequestId, Reservation, ReservationError, Settled, SettledAs, StoreError, Timestamp,
-    Totals, explain,
+    Parallel, RecordId, RequestId, Reservation, ReservationError, ScopeId, Settled, SettledAs,
+    Slots, StoreError, Timestamp, Totals, explain,
 };
 use parking_lot::Mutex;
 use redis::Value;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::answer::{Answer, Ended};
 use crate::cache::Entries;
 use crate::error::{CommandError, RedisError};
-use crate::keys::{Keys, Listed, Request, Subject, named};
+use crate::keys::{Keys, Listed, Request, SlotSets, Subject, named};
 use crate::runtime;
 use crate::schema::{
     Entry, GENERATION, KnownLevels, Layout, Misread, NOT_AN_ANSWER, REMEMBERED, Stamp,
@@ -44,6 +44,8 @@ struct AtHand {
     known: KnownLevels,
     /// Whether a try has found it.
     is_found: bool,
+    /// The parallel limits as that try has found them.
+    parallel: Vec<Parallel>,
 }
 
 /// The result of a try.
@@ -54,9 +56,16 @@ struct Tried {
     applied: Option<LevelSet>,
     /// The entry of the ledger, or the times at which it has room.
     entry: Option<Vec<u8>>,
+    /// Of each set of slots how many are held, and when one is free if none is.
+    open: Vec<(u64, Option<Timestamp>)>,
+    /// Of a reservation, the parallel limits that it meets.
+    parallel: Vec<Parallel>,
     /// The key as it was before.
     known: KnownLevels,
 }
+
+/// The parallel limits that a reservation asks for slots of: of each the level, the scope and the limit.
+type Asked = Vec<(usize, ScopeId, u64)>;
 
 /// A reservation, and its entry.
 type Stored = (Vec<u8>, Reservation);
@@ -84,7 +93,7 @@ impl Remembering {
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
         let [.., checks, _] = self.keys.keyspace.ledger(of.key);
-        let request = |_: Option<(&Prepared, &KnownLevels)>| Request {
+        let request = |_: Option<&Prepared>, _: Option<&AtHand>| Request {
             keys: vec![checks.clone()],
             ledger: Some(Listed {
                 kind: NEW_ID,
@@ -92,11 +101,12 @@ impl Remembering {
                 life: Some(ms(self.bounds.dedupe)),
                 numbers: [most(self.bounds.checks), 0],
                 texts: vec![Vec::new()],
+                slots: None,
             }),
             ..Request::default()
         };
-        let checked = self.admit(of, charge, request, |tried| {
-            let Tried { now, applied, ended, entry, mut known } = tried;
+        let checked = self.admit(of, charge, false, request, |tried| {
+            let Tried { now, applied, ended, entry, mut known, .. } = tried;
             if let Some(spared) = applied {
                 return Ok(explain::admitted(&mut known.met_mut(of), charge, spared, now));
             }
@@ -124,6 +134,7 @@ impl Remembering {
                 life: Some(ms(id.remembered_for)),
                 numbers: [most(self.bounds.records), ms(self.bounds.dedupe)],
                 texts: vec![confirmed.map(bytes_of).unwrap_or_default()],
+                slots: None,
             }),
             ..Request::default()
         };
@@ -134,7 +145,7 @@ impl Remembering {
                     prepare::record(&known.met(of), charge, LevelSet::NONE, *now)
                 });
                 let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request()).await?;
-                let Tried { now, ended, applied, entry, mut known } = tried;
+                let Tried { now, ended, applied, entry, mut known, .. } = tried;
                 if applied.is_some() {
                     let prepared = prepare::record(&known.met(of), charge, LevelSet::NONE, now);
                     let committed = prepared.commit(&mut known.met_mut(of), now);
@@ -163,26 +174,34 @@ impl Remembering {
         let Subject { key, asset } = of;
         // The entry of the last try, if the limits stay as they are.
         let entry = Mutex::new(None);
-        let request = |prepared: Option<(&Prepared, &KnownLevels)>| {
-            let texts = prepared.map_or_else(Default::default, |(prepared, known)| {
-                [before_windows(estimate, prepared, known), after_windows(asset)]
+        let request = |prepared: Option<&Prepared>, at: Option<&AtHand>| {
+            let asked = at.map_or_else(Vec::new, |at| at.known.asked(of));
+            let slots = asked.iter().map(|(level, scope, _)| (*level, scope.scope));
+            let slots = slots.fold(Slots::NONE, |slots, (level, scope)| slots.with(level, scope));
+            let texts = prepared.zip(at).map_or_else(Default::default, |(prepared, at)| {
+                [before_windows(estimate, slots, prepared, &at.known), after_windows(asset)]
             });
-            let stays = prepared.filter(|(prepared, _)| !prepared.changes_limits());
+            let stays = prepared.filter(|prepared| !prepared.changes_limits());
             *entry.lock() =
-                stays.map(|(prepared, _)| (texts.clone(), prepared.places().collect::<Vec<_>>()));
+                stays.map(|prepared| (texts.clone(), prepared.places().collect::<Vec<_>>()));
             let listed = Listed {
                 kind: NEW_RESERVATION,
                 id: bytes_of(id),
                 life: Some(ms(ttl)),
                 numbers: [self.bounds.open, self.bounds.ended].map(most),
                 texts: texts.into(),
+                slots: None,
             };
-            self.on_reservations(key, listed)
+            let is_short = at.is_some_and(|at| at.parallel.iter().any(Parallel::is_full));
+            self.with_slots(of, id, listed, asked, ttl.min(self.bounds.slots), is_short)
         };
-        let reserved = self.admit(of, estimate, request, |tried| {
-            let Tried { now, applied, ended, entry: stored, mut known } = tried;
+        let reserved = self.admit(of, estimate, true, request, |tried| {
+            let Tried { now, applied, ended, entry: stored, parallel, mut known, .. } = tried;
             if let Some(spared) = applied {
-                let decision = explain::admitted(&mut known.met_mut(of), estimate, spared, now);
+                let decision = {
+                    let mut levels = known.met_mut(of);
+                    explain::admitted(&mut levels.reserving(&parallel), estimate, spared, now)
+                };
                 if let Some((texts, places)) = entry.lock().take() {
                     let stored = whole_entry(now.after(ttl), spared, texts, &known, &places);
                     self.entries.learn(key, id.clone(), stored);
@@ -199,7 +218,7 @@ impl Remembering {
                 return Err(ReservationError::OtherExists(id.clone()));
             }
             self.entries.learn(key, id.clone(), stored);
-            Ok(explain::replayed(&known.met(of), now))
+            Ok(explain::replayed(&known.met(of).reserving(&parallel), now))
         });
         self.within_deadline(reserved).await.or_else(|error| unknown(of, error))
     }
@@ -231,9 +250,9 @@ impl Remembering {
                     });
                 let put = amended(&stored, &reservation, &estimate);
                 let listed = Listed::known(id, None, stored.clone(), put.clone());
-                let request = self.on_reservations(key, listed);
+                let request = self.with_own_slots(of, id, listed, &reservation);
                 let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
-                let Tried { now, ended, applied, entry, known } = tried;
+                let Tried { now, ended, applied, entry, known, .. } = tried;
                 let mut after = known.clone();
                 if applied.is_some() {
                     self.entries.learn(key, id.clone(), [&stored[..REMEMBERED], &put].concat());
@@ -243,6 +262,7 @@ impl Remembering {
                     let found = self.living(key, id, entry, now)?;
                     // Amended already, perhaps by a try of ours whose answer was lost: nothing more is charged.
                     let is_done = found.1.asset() == of.asset
+                        && found.1.slots().is_empty()
                         && found.1.amended(id, to).is_ok_and(|(to, _)| to == *found.1.estimate());
                     if is_done {
                         let done = found.1.amend(&mut after.met_mut(of), found.1.estimate(), now);
@@ -263,6 +283,9 @@ impl Remembering {
                 };
                 if let Some(refused) = refused {
                     self.rebase(of, now, known).await?;
+                    if refused.is_allowed() && !reservation.slots().is_empty() {
+                        self.renew_slots(of, id, stored, &reservation).await?;
+                    }
                     return Ok(refused);
                 }
                 reserved.again((stored, reservation), now, known);
@@ -309,9 +332,9 @@ impl Remembering {
                 });
                 let put = ended(&reservation, end, token);
                 let listed = Listed::known(id, Some(ms(self.bounds.dedupe)), stored.clone(), put);
-                let request = self.on_reservations(key, listed);
+                let request = self.with_own_slots(of, id, listed, &reservation);
                 let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
-                let Tried { now, ended, applied, entry, mut known } = tried;
+                let Tried { now, ended, applied, entry, mut known, .. } = tried;
                 if applied.is_some() {
                     let prepared = reservation.prepare_end(&known.met(of), &charge, now);
                     let committed = prepared.commit(&mut known.met_mut(of), now);
@@ -348,20 +371,32 @@ impl Remembering {
         &self,
         of: Subject<'_>,
         charge: &Charge,
-        request: impl Fn(Option<(&Prepared, &KnownLevels)>) -> Request,
+        reserves: bool,
+        request: impl Fn(Option<&Prepared>, Option<&AtHand>) -> Request,
         explain: impl FnOnce(Tried) -> Result<Decision, ReservationError>,
     ) -> Result<Decision, ReservationError> {
         let mut at_hand = self.at_hand(of);
         loop {
             let prepared = at_hand.as_ref().and_then(|at| at.check(of, charge));
-            let known = at_hand.as_ref().map(|at| &at.known);
-            let request = request(prepared.as_ref().zip(known));
-            let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
+            let request = request(prepared.as_ref(), at_hand.as_ref());
+            let mut tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
+            if reserves {
+                let asked = at_hand.as_ref().map_or_else(Vec::new, |at| at.known.asked(of));
+                if tried.known.asked(of) != asked {
+                    // Nothing was done, and the slots that count now are not seen yet.
+                    at_hand = Some(AtHand::found(tried.now, tried.known));
+                    continue;
+                }
+                tried.parallel = with_limits(&asked, &tried.open);
+            }
             if tried.applied.is_some() || tried.ended == Ended::Listed {
                 return explain(tried);
             }
             let now = tried.now;
-            let refused = explain::refused(&tried.known.met(of), charge, now);
+            let refused = {
+                let levels = tried.known.met(of);
+                explain::refused(&levels.reserving(&tried.parallel), charge, now)
+            };
             if let Some(refused) = refused {
                 // The retry may look at limits that the operation did not compare: those are read first.
                 let places = prepared.iter().flat_map(Prepared::places).collect::<Vec<_>>();
@@ -376,7 +411,8 @@ impl Remembering {
             if tried.ended == Ended::Full {
                 return explain(tried);
             }
-            at_hand = Some(AtHand::found(now, tried.known));
+            let parallel = tried.parallel;
+            at_hand = Some(AtHand { parallel, ..AtHand::found(now, tried.known) });
         }
     }
 
@@ -427,13 +463,14 @@ impl Remembering {
         } else {
             self.keys.learn(of, &known);
         }
-        let entry = answer.entry.map(<[u8]>::to_vec);
-        Ok(Tried { now: answer.now, ended: answer.ended, applied, entry, known })
+        let (entry, open) = (answer.entry.map(<[u8]>::to_vec), answer.open);
+        let (now, ended) = (answer.now, answer.ended);
+        Ok(Tried { now, ended, applied, entry, open, parallel: Vec::new(), known })
     }
 
     fn at_hand(&self, of: Subject<'_>) -> Option<AtHand> {
         let known = self.keys.at_hand(of)?;
-        Some(AtHand { now: self.keys.now(), known, is_found: false })
+        Some(AtHand { now: self.keys.now(), known, is_found: false, parallel: Vec::new() })
     }
 
     /// A reservation by its entry at hand, if there is one.
@@ -485,6 +522,68 @@ impl Remembering {
         let [reservations, open, ended, ..] = self.keys.keyspace.ledger(key);
         let keys = vec![open, reservations, ended];
         Request { keys, ledger: Some(listed), ..Request::default() }
+    }
+
+    /// The same, with slots of these limits.
+    fn with_slots(
+        &self,
+        of: Subject<'_>,
+        id: &RequestId,
+        listed: Listed,
+        limits: Asked,
+        held_for: Duration,
+        is_short: bool,
+    ) -> Request {
+        let mut request = self.on_reservations(of.key, listed);
+        if limits.is_empty() {
+            return request;
+        }
+        let levels: Vec<KeyId> = of.key.levels().collect();
+        let first = 2 * levels.len() + request.keys.len() + 1;
+        let mut slots = SlotSets {
+            life: ms(held_for),
+            holder: holder(of.key, id),
+            is_short,
+            ..Default::default()
+        };
+        for (number, (level, scope, limit)) in limits.into_iter().enumerate() {
+            let Some(of_level) = levels.get(level) else { continue };
+            request.keys.push(self.keys.keyspace.slots(of_level, &scope));
+            slots.sets.push((first + number, level, limit));
+        }
+        if let Some(listed) = &mut request.ledger {
+            listed.slots = Some(slots);
+        }
+        request
+    }
+
+    /// The same, with the slots that a reservation holds.
+    fn with_own_slots(
+        &self,
+        of: Subject<'_>,
+        id: &RequestId,
+        listed: Listed,
+        reservation: &Reservation,
+    ) -> Request {
+        let slots = reservation.slots().iter();
+        let slots = slots.map(|(level, scope)| (level, ScopeId::of_call(scope, of.asset), 0));
+        self.with_slots(of, id, listed, slots.collect(), self.bounds.slots, false)
+    }
+
+    /// Renews the slots of a reservation, and changes nothing else. If it is not as stored any more, whoever changed it has
+    /// renewed or freed them.
+    async fn renew_slots(
+        &self,
+        of: Subject<'_>,
+        id: &RequestId,
+        stored: Vec<u8>,
+        reservation: &Reservation,
+    ) -> Result<(), ReservationError> {
+        let put = stored.get(REMEMBERED..).unwrap_or_default().to_vec();
+        let listed = Listed::known(id, None, stored, put);
+        let request = self.with_own_slots(of, id, listed, reservation);
+        let renewed = self.keys.touch(of, request).await;
+        renewed.map_err(|error| StoreError::from(error).into())
     }
 
     async fn rebase(
@@ -541,25 +640,28 @@ impl Listed {
     /// A reservation that must be as stored, and what takes its place.
     fn known(id: &RequestId, life: Option<i64>, stored: Vec<u8>, put: Vec<u8>) -> Self {
         let texts = vec![stored, put];
-        Self { kind: KNOWN_RESERVATION, id: bytes_of(id), life, numbers: [0; 2], texts }
+        let (kind, numbers) = (KNOWN_RESERVATION, [0; 2]);
+        Self { kind, id: bytes_of(id), life, numbers, texts, slots: None }
     }
 }
 
 impl AtHand {
     const fn found(now: Timestamp, known: KnownLevels) -> Self {
-        Self { now, known, is_found: true }
+        Self { now, known, is_found: true, parallel: Vec::new() }
     }
 
     /// A check, unless the key may make no calls: then there is nothing to compare.
     ///
-    /// The short form, without stops, is sent if what is at hand was not found by a try, or if it fits.
+    /// The short form, without stops, is sent if what is at hand was not found by a try, or if it fits. One that finds no slot
+    /// in a level in shadow does not.
     fn check(&self, of: Subject<'_>, charge: &Charge) -> Option<Prepared> {
         let (levels, now) = (self.known.met(of), self.now);
         if !levels.may_call(now) {
             return None;
         }
         let short = prepare::check(&levels, &[*charge], false, now);
-        if !self.is_found || short.fits(&levels, now) {
+        let has_slots = !self.parallel.iter().any(Parallel::is_full);
+        if !self.is_found || has_slots && short.fits(&levels, now) {
             return Some(short);
         }
         Some(prepare::check(&levels, &[*charge], true, now))
@@ -607,6 +709,29 @@ fn unknown(of: Subject<'_>, error: ReservationError) -> Result<Decision, Reserva
     match error {
         ReservationError::KeyUnknown => Ok(Decision::key_unknown(Some(of.key), of.asset)),
         error => Err(error),
+    }
+}
+
+/// The name of a reservation among those of all keys. No id of a key has two slashes in a row.
+fn holder(key: &KeyId, id: &RequestId) -> Vec<u8> {
+    format!("{key}//{id}").into_bytes()
+}
+
+/// The parallel limits that were asked for, with what was found of their slots.
+fn with_limits(asked: &Asked, open: &[(u64, Option<Timestamp>)]) -> Vec<Parallel> {
+    let found = asked.iter().zip(open).map(|((level, scope, limit), (open, frees_at))| Parallel {
+        level: *level,
+        scope: scope.scope,
+        limit: *limit,
+        open: *open,
+        frees_at: *frees_at,
+    });
+    found.collect()
+}
+
+impl KnownLevels {
+    fn asked(&self, of: Subject<'_>) -> Asked {
+        self.met(of).parallel_limits().collect()
     }
 }
 

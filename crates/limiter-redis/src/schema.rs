@@ -8,6 +8,7 @@
 //! | `r` | hash | reservations by id ([`entry`]) |
 //! | `o`, `e` | sorted sets | ids of open and of ended reservations, by the time until which they are remembered |
 //! | `c`, `p` | sorted sets | ids of checks and of records, by the same |
+//! | `s` | sorted set | for each scope with a parallel limit: the keys and ids of the reservations that hold a slot, by the time until which they do |
 //! | `h` | sorted set | accounts of days that have ended, by the ends of the days ([`day`]) |
 //! | `b` | hash | of a group: the ids of the keys and groups directly beneath it |
 //!

@@ -231,14 +231,15 @@ impl Shape {
                 "{answer}",
                 if listed {
                     format!(
-                        "{{ time[1] .. letters .. time[2], entry, {} }}",
+                        "{{ time[1] .. letters .. time[2], entry, open, {} }}",
                         records("r#").join(", ")
                     )
                 } else {
                     format!("time[1] .. letters .. time[2] .. {}", records("r#").join(" .. "))
                 },
             ),
-            ("{entry}", only(", entry")),
+            ("{entry}", only(", entry, open")),
+            ("{slots}", only(" and not next(out_of_slots)")),
         ];
         filled.into_iter().fold(TAKE.to_owned(), |text, (name, with)| text.replace(name, &with))
     }
@@ -421,7 +422,7 @@ fn push_take(bytes: &mut Vec<u8>, take: Take) {
 }
 
 /// Of the 200 that Lua has, some are the template's own.
-const MOST_VARIABLES: usize = 150;
+const MOST_VARIABLES: usize = 144;
 const TAKE: &str = include_str!("lua/take.lua");
 /// Of a window that may roll.
 const ANY_REBASES: i64 = -1;

@@ -67,6 +67,11 @@ pub struct Bounds {
     /// Longer than any client retries. All servers on one Redis need the same.
     #[arg(long = "dedupe-time", env = "LIMITER_DEDUPE_TIME", value_name = "SECONDS")]
     pub dedupe_time_s: u64,
+    /// Seconds for which a reservation holds its slots of parallel limits, from its start or its last amendment [default: 600]
+    ///
+    /// Then the slots of a caller that crashed are free again. At least two minutes, or a stream may lose its own.
+    #[arg(long = "slot-time", env = "LIMITER_SLOT_TIME", value_name = "SECONDS")]
+    pub slot_time_s: u64,
     /// Days that the history of a key goes back, today included [default: 35]
     ///
     /// All servers on one Redis need the same.
@@ -76,7 +81,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        let LedgerBounds { open, ended, checks, dedupe, .. } = LedgerBounds::default();
+        let LedgerBounds { open, ended, checks, dedupe, slots, .. } = LedgerBounds::default();
         Self {
             max_body_bytes: 1 << 20,
             max_connections: 4_096,
@@ -90,6 +95,7 @@ impl Default for Bounds {
             max_ended_reservations: ended,
             max_request_ids: checks,
             dedupe_time_s: dedupe.as_secs(),
+            slot_time_s: slots.as_secs(),
             history_days: DayHistory::DAYS,
         }
     }
@@ -103,6 +109,7 @@ impl Bounds {
             ended: self.max_ended_reservations,
             checks: self.max_request_ids,
             dedupe: Duration::from_secs(self.dedupe_time_s),
+            slots: Duration::from_secs(self.slot_time_s),
             ..LedgerBounds::default()
         }
     }
@@ -121,6 +128,7 @@ impl Bounds {
             ("max-ended-reservations", self.max_ended_reservations as u64, MOST_REMEMBERED),
             ("max-request-ids", self.max_request_ids as u64, MOST_REMEMBERED),
             ("dedupe-time", self.dedupe_time_s, LONGEST_DEDUPE_S),
+            ("slot-time", self.slot_time_s, LONGEST_SLOT_S),
             ("history-days", self.history_days.into(), DayHistory::MOST_DAYS.into()),
         ] {
             if value == 0 {
@@ -161,3 +169,5 @@ pub(crate) const MAX_KNOWN_KEYS: usize = 10_000;
 const MOST_REMEMBERED: u64 = 1_000_000;
 /// The most seconds for which an ended reservation or a request id is remembered: a day. Retries come within minutes.
 const LONGEST_DEDUPE_S: u64 = 86_400;
+/// The most seconds for which a slot is held without a sign of its caller: a day.
+const LONGEST_SLOT_S: u64 = 86_400;

@@ -378,6 +378,7 @@ pub(crate) mod tests {
             read_timeout_s = 2
             max_request_ids = 5
             dedupe_time_s = 60
+            slot_time_s = 300
         ";
         let flags = "--listen 127.0.0.1:2 --max-requests 7 --max-open-reservations 7 --max-ended-reservations 8";
         let settings = settings(&flags.split(' ').collect::<Vec<_>>(), file);
@@ -389,13 +390,20 @@ pub(crate) mod tests {
             max_ended_reservations: 8,
             max_request_ids: 5,
             dedupe_time_s: 60,
+            slot_time_s: 300,
             ..Bounds::default()
         };
         assert_eq!(settings.bounds, expected);
         let ledger = settings.bounds.ledger();
         assert_eq!(
-            (ledger.open, ledger.ended, ledger.checks, ledger.dedupe.as_secs()),
-            (7, 8, 5, 60)
+            (
+                ledger.open,
+                ledger.ended,
+                ledger.checks,
+                ledger.dedupe.as_secs(),
+                ledger.slots.as_secs()
+            ),
+            (7, 8, 5, 60, 300)
         );
     }
 
@@ -496,6 +504,7 @@ pub(crate) mod tests {
             ("--max-request-ids=0", "", long),
             ("--dedupe-time=0", "", long),
             ("--dedupe-time=86401", "", long),
+            ("--slot-time=86401", "", long),
             ("--history-days=401", "", long),
             ("--webhook=ftp://example.com", "", long),
             ("--webhook=https://example.com", "", "too short"),

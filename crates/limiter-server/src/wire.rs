@@ -14,7 +14,7 @@ pub(crate) mod usage;
 use std::sync::LazyLock;
 
 use axum::http::StatusCode;
-use limiter::{DenialReason, Denied, Rule, Unit, Window};
+use limiter::{DenialReason, Denied, Measure, Rule, Unit, Window};
 use limiter_tower::{Standing, StatusMap};
 
 use crate::refusal::Refusal;
@@ -40,18 +40,18 @@ pub(crate) fn refusal(denied: &Denied) -> Refusal {
 
 /// Returns the SDK's name of a limit, or the engine's name of one that the SDK does not have.
 const fn name(rule: Rule) -> &'static str {
-    use Unit::{Credits, InputTokens, OutputTokens, Requests, Tokens};
+    use Unit::{InputTokens, OutputTokens, Requests, Tokens};
 
-    match (rule.unit, rule.window) {
-        (Requests, Window::Minute) => "rpm",
-        (Requests, Window::Day) => "rpd",
-        (Tokens | InputTokens | OutputTokens, Window::Minute) => "tpm",
-        (Tokens | InputTokens | OutputTokens, Window::Day) => "tpd",
-        (Requests | Tokens | InputTokens | OutputTokens | Credits, _) => rule.name(),
+    match rule.measure {
+        Measure::Amount(Window::Minute, Requests) => "rpm",
+        Measure::Amount(Window::Day, Requests) => "rpd",
+        Measure::Amount(Window::Minute, Tokens | InputTokens | OutputTokens) => "tpm",
+        Measure::Amount(Window::Day, Tokens | InputTokens | OutputTokens) => "tpd",
+        Measure::Amount(..) | Measure::Parallel => rule.name(),
     }
 }
 
-/// 497 for a limit per minute, which the SDK never repeats by itself; 429 for any other limit and for the budget.
+/// 497 for a limit per minute and a parallel limit, which the SDK never repeats by itself; 429 for any other limit and for the budget.
 static STATUSES: LazyLock<StatusMap> = LazyLock::new(|| {
     let per_minute = StatusCode::from_u16(497).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
     StatusMap::new()

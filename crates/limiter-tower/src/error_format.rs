@@ -107,7 +107,8 @@ impl Problem {
     fn open_ai(&self) -> OpenAiError<'_> {
         let Names { open_ai: (r#type, code), .. } = Names::of(self.kind());
         // The type of a rate limit error is the unit of the limit.
-        let is_of_requests = self.binding().is_none_or(|rule| rule.unit == Unit::Requests);
+        let is_of_requests =
+            self.binding().is_none_or(|rule| [None, Some(Unit::Requests)].contains(&rule.unit()));
         let r#type = match self.kind() {
             Kind::Limit if !is_of_requests => "tokens",
             _ => r#type,

@@ -24,9 +24,9 @@ use crate::refusal::Refusal;
 /// | `reason` | for programs: `no_access_key`, `key_unknown`, `key_expired`, `admin_key`, `asset_denied`, `budget_exhausted`, `rate_limited`, `too_many_reservations`, `invalid`, `too_large`, `unavailable`, `internal` |
 /// | `key` | the id of the calling key, if it is known |
 /// | `asset` | the asset that was called, if any |
-/// | `violations` | every violated rule: `group`, `rule`, `policy`, `scope`, `window`, `unit`, `limit`, `used`, `asked`, `resets_at`; amounts of credits are in millionths; the last is `null` where waiting does not help |
+/// | `violations` | every violated rule: `group`, `rule`, `policy`, `scope`, `window`, `unit`, `limit`, `used`, `asked`, `resets_at`; a parallel limit has no `window` and no `unit`; amounts of credits are in millionths; the last is `null` where waiting does not help |
 /// | `binding`, `binding_group` | the `rule` and the `group` of the one to wait for |
-/// | `retry_at`, `retry_after` | the first instant at which the same call would pass, or at which there is room to remember it, and the seconds until then; `null` if it never fits |
+/// | `retry_at`, `retry_after` | the first instant at which the same call would pass, or at which there is room to remember it, and the seconds to wait, 1 for a parallel limit; `null` if it never fits |
 /// | `spent`, `budget`, `asked` | of an exhausted budget of all calls, the outermost, in credits, as decimal strings |
 /// | `expired_at` | of an expired key or group |
 /// | `group` | the id of the group that has expired, denies the asset, or has the violated rule; left out if it is the key itself |
@@ -95,8 +95,10 @@ struct Violated {
     rule: Rule,
     policy: &'static str,
     scope: Scope,
-    window: Window,
-    unit: Unit,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<Window>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
     limit: u64,
     used: u64,
     asked: u64,
@@ -237,7 +239,7 @@ impl From<Violation> for Violated {
     fn from(violation: Violation) -> Self {
         let policy = policy_of(&violation);
         let Violation { group, rule, limit, used, asked, resets_at, .. } = violation;
-        let Rule { scope, window, unit } = rule;
+        let (scope, window, unit) = (rule.scope, rule.window(), rule.unit());
         Self { group, rule, policy, scope, window, unit, limit, used, asked, resets_at }
     }
 }

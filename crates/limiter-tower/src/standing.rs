@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use limiter::decision::{LimitExceeded, RuleState, Violation};
-use limiter::{Allowed, Decision, Denied, TimeZone, Timestamp, Unit, Window};
+use limiter::{Allowed, Decision, Denied, Measure, TimeZone, Timestamp, Unit, Window};
 
 use crate::retry::Retry;
 
 /// A decision as headers show it: the rules of requests and tokens that the call met in windows that end, and the moment
-/// from which waits are counted. Credits and limits for ever have no headers.
+/// from which waits are counted. Credits, limits for ever and parallel limits have no headers.
 ///
 /// It borrows from an [`Allowed`], a [`Denied`] or a [`Decision`], and costs nothing to make. A denial for another
 /// reason than a rule has no rules, so that it gets no headers of any dialect.
@@ -26,7 +26,10 @@ impl<'a> Standing<'a> {
     pub fn rules(self) -> impl Iterator<Item = RuleState> + 'a {
         let allowed = self.allowed.into_iter().flat_map(Allowed::rules);
         let rules = allowed.chain(self.exceeded().into_iter().flat_map(LimitExceeded::rules));
-        rules.filter(|state| state.rule.window.ends() && state.rule.unit != Unit::Credits)
+        rules.filter(|state| match state.rule.measure {
+            Measure::Amount(window, unit) => window.ends() && unit != Unit::Credits,
+            Measure::Parallel => false,
+        })
     }
 
     /// Returns the limit of requests that a client reaches first, if any: the one with the fewest requests left. Of
@@ -99,12 +102,11 @@ impl<'a> Standing<'a> {
         Some(self.resets_at(state)?.since(self.decided_at))
     }
 
-    /// Returns the retry advice of a denied call: the whole seconds until the same call would pass, rounded up, at
-    /// least one. [`Retry::Never`] if it never fits, or no limit denied it. `None` for an allowed call.
+    /// Returns the retry advice of a denied call: the whole seconds of [`Denied::retry_after`], rounded up, at least one.
+    /// [`Retry::Never`] if it never fits, or no limit denied it. `None` for an allowed call.
     #[must_use]
     pub fn retry(self) -> Option<Retry> {
-        let wait = self.denied?.retry_at().map(|retry_at| retry_at.since(self.decided_at));
-        Some(wait.map_or(Retry::Never, Retry::after))
+        Some(self.denied?.retry_after().map_or(Retry::Never, Retry::after))
     }
 
     fn exceeded(self) -> Option<&'a LimitExceeded> {
@@ -117,7 +119,7 @@ impl<'a> Standing<'a> {
 
     fn met_first(self, counts: impl Fn(Unit) -> bool) -> Option<RuleState> {
         self.to_wait_for(&counts).or_else(|| {
-            let counted = self.rules().filter(|state| counts(state.rule.unit));
+            let counted = self.rules().filter(|state| state.rule.unit().is_some_and(&counts));
             // The first one of equal keys.
             counted.min_by_key(|state| (state.remaining, state.limit))
         })
@@ -126,7 +128,7 @@ impl<'a> Standing<'a> {
     /// Returns the violated limit to wait for, among those that count this.
     fn to_wait_for(self, counts: impl Fn(Unit) -> bool) -> Option<RuleState> {
         self.rules()
-            .filter(|state| counts(state.rule.unit) && self.is_violated(state))
+            .filter(|state| state.rule.unit().is_some_and(&counts) && self.is_violated(state))
             .reduce(|first, other| if other.binds_before(&first) { other } else { first })
     }
 }
@@ -166,7 +168,7 @@ fn is_of(violation: &Violation, state: &RuleState) -> bool {
 /// Returns the length of a rule's window in seconds: by the calendar, so that a day has 24 hours also where the clocks
 /// change.
 pub(crate) fn window_seconds(state: &RuleState) -> Option<u64> {
-    match state.rule.window {
+    match state.rule.window()? {
         Window::Minute => Some(60),
         Window::Hour => Some(3_600),
         Window::Day => Some(DAY.as_secs()),

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use limiter::decision::LimitExceeded;
-use limiter::{Denied, Window};
+use limiter::{Denied, Rule, Window};
 
 use crate::kind::Kind;
 use crate::refusal::Refusal;
@@ -67,7 +67,7 @@ impl StatusMap {
         Self { rate_limited: status, ..self }
     }
 
-    /// For limits of which one per minute binds; by default as for all limits.
+    /// For limits of which one per minute or a parallel one binds; by default as for all limits.
     pub const fn with_minute_limits(self, status: StatusCode) -> Self {
         Self { minute_limits: Some(status), ..self }
     }
@@ -96,7 +96,7 @@ impl StatusMap {
     pub fn of_denied(&self, denied: &Denied) -> StatusCode {
         let binding = denied.exceeded().and_then(LimitExceeded::binding);
         match (binding, self.minute_limits) {
-            (Some(binding), Some(status)) if binding.rule.window == Window::Minute => status,
+            (Some(binding), Some(status)) if is_short(binding.rule) => status,
             _ => self.of_kind(Kind::of_denied(denied)),
         }
     }
@@ -119,4 +119,9 @@ impl Default for StatusMap {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Returns whether a denial by this rule is soon over.
+fn is_short(rule: Rule) -> bool {
+    rule.is_parallel() || rule.window() == Some(Window::Minute)
 }

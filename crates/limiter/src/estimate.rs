@@ -77,7 +77,7 @@ impl Estimate {
     /// [never fits](limiter_core::Denied::never_fits). The rules are those of a decision
     /// ([`Decision::rules`](limiter_core::Decision::rules)); those of credits shorten no answer.
     pub fn capped_to(self, rules: impl IntoIterator<Item = RuleState>) -> Self {
-        let allowed = rules.into_iter().filter_map(|state| match state.rule.unit {
+        let allowed = rules.into_iter().filter_map(|state| match state.rule.unit()? {
             Unit::Tokens => Some(state.limit.saturating_sub(self.input_tokens)),
             Unit::OutputTokens => Some(state.limit),
             Unit::Requests | Unit::InputTokens | Unit::Credits => None,

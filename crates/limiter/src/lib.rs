@@ -114,9 +114,9 @@ pub use limiter::Limiter;
 pub use limiter_core::{
     AccessKey, Allowed, AssetId, Charge, CreatedKey, Credits, DayHistory, Decision, DenialReason,
     Denied, Effective, InvalidValue, KeyConfig, KeyId, KeyKind, KeyName, KeyRecord, KeysError,
-    Limit, Limits, MAX_COUNT, ManualClock, NewKey, Other, Page, RequestId, ReservationError, Rule,
-    Scope, ScopeId, Search, Settled, StoreError, Thresholds, TimeZone, Timestamp, Totals, Unit,
-    Upserted, Usage, Window, WorkspaceId,
+    Limit, Limits, MAX_COUNT, ManualClock, Measure, NewKey, Other, Page, RequestId,
+    ReservationError, Rule, Scope, ScopeId, Search, Settled, StoreError, Thresholds, TimeZone,
+    Timestamp, Totals, Unit, Upserted, Usage, Window, WorkspaceId,
 };
 pub use price::{Price, PriceTable, PriceTableError};
 pub use reservation::{Reservation, Reserved};

@@ -162,6 +162,55 @@ pub fn grouped_world(depth: u32) -> Sequences {
     }
 }
 
+/// The same with parallel limits.
+///
+/// Each history begins at noon with the creation of the group `g`, which may have 2 calls open, and of its keys `g/k`, which may have
+/// one open of `m1`, and `g/j`; then `r1` of `g/k` is reserved until half past one of the next day. It ends with two more reservations
+/// and the usage of each level. With 16 letters there are 69,905 sequences up to depth 4.
+pub fn parallel_world(depth: u32) -> Sequences {
+    let reserve = |key: &str, id: &str, rest: &str| {
+        reads(&[&format!(r#""op":"reserve","key":"{key}","id":"{id}",{rest}"#)])
+    };
+    let m1 = r#""asset":"m1","output":2,"ttl_ms":48600000"#;
+    let mut begins = reads(&[
+        r#""op":"create","kind":"group","key":"g","parallel":2"#,
+        r#""op":"create","key":"g/k","assets":{"m1":{"parallel":1}}"#,
+        r#""op":"create","key":"g/j""#,
+    ]);
+    begins.extend(reserve("g/k", "r1", m1));
+    let mut ends = reserve("g/k", "e1", r#""asset":"m1","ttl_ms":60000"#);
+    ends.extend(reserve("g/j", "e1", r#""ttl_ms":60000"#));
+    let usage = ["g", "g/k", "g/j"].map(|key| format!(r#""op":"usage","key":"{key}""#));
+    ends.extend(usage.iter().flat_map(|usage| reads(&[usage])));
+    Sequences {
+        begins,
+        ends,
+        alphabet: vec![
+            Does(reserve("g/k", "r1", m1)),
+            Does(reserve("g/k", "r2", r#""asset":"m2","ttl_ms":86400000"#)),
+            Does(reserve("g/j", "r1", r#""ttl_ms":660000"#)),
+            Does(reads(&[r#""op":"amend","key":"g/k","id":"r1""#])),
+            Does(reads(&[r#""op":"amend","key":"g/j","id":"r1","output":1"#])),
+            Does(reads(&[r#""op":"settle","key":"g/k","id":"r1""#])),
+            Does(reads(&[r#""op":"cancel","key":"g/k","id":"r2""#])),
+            Does(reads(&[r#""op":"settle","key":"g/j","id":"r1","output":3"#])),
+            Does(reads(&[r#""op":"update","key":"g","parallel":1"#])),
+            Does(reads(&[r#""op":"update","key":"g","parallel":null"#])),
+            Does(reads(&[r#""op":"update","key":"g","shadow":true"#])),
+            Does(reads(&[
+                r#""op":"update","key":"g/k","shadow":true,"assets":null,"other":{"parallel":1}"#,
+            ])),
+            Does(reads(&[r#""op":"update","key":"g/k","parallel":0"#])),
+            Clock(ClockStep::Forward(MINUTE_MS)),
+            Clock(ClockStep::Forward(10 * MINUTE_MS)),
+            Clock(ClockStep::Back(2 * MINUTE_MS)),
+        ],
+        depth,
+        length: 0,
+        number: 0,
+    }
+}
+
 /// Every sequence of letters up to some length, as the history that it spells, the shorter ones first.
 #[derive(Clone, Debug)]
 pub struct Sequences {

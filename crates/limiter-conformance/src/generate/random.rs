@@ -150,11 +150,11 @@ fn create(labels: &Labels) -> BoxedStrategy<Create> {
         some(labels.limited, assets()),
         some(labels.limited, option::weighted(0.4, other())),
     );
-    let budget = option::weighted(0.2, budgets());
+    let budget = (option::weighted(0.2, budgets()), option::weighted(0.1, slots()));
     let zone = prop_oneof![2 => Just(TimeZone::UTC), 1 => zones()];
     let rest = (zone, option::weighted(0.2, thresholds()), weighted(labels.shadow));
     (labels.managed.clone(), kind, scopes, budget, rest)
-        .prop_map(|(key, kind, (global, assets, other), budget, rest)| {
+        .prop_map(|(key, kind, (global, assets, other), (budget, parallel), rest)| {
             let (time_zone, thresholds, shadow) = rest;
             let expires_at = None;
             // Rarely, a key has the label of a group.
@@ -167,6 +167,7 @@ fn create(labels: &Labels) -> BoxedStrategy<Create> {
                 key,
                 kind,
                 global,
+                parallel,
                 assets,
                 other,
                 budget,
@@ -199,6 +200,7 @@ fn update(labels: &Labels) -> BoxedStrategy<Update> {
         4 => changes(assets()).prop_map(|assets| Update { assets, ..Update::default() }),
         3 => changes(other()).prop_map(|other| Update { other, ..Update::default() }),
         2 => changes(budgets()).prop_map(|budget| Update { budget, ..Update::default() }),
+        1 => changes(slots()).prop_map(|parallel| Update { parallel, ..Update::default() }),
         1 => changes(zones()).prop_map(|time_zone| Update { time_zone, ..Update::default() }),
         1 => changes(thresholds()).prop_map(|thresholds| Update { thresholds, ..Update::default() }),
         1 => weighted(0.3).prop_map(|shadow| Update { shadow: Some(shadow), ..Update::default() }),
@@ -257,14 +259,15 @@ fn limits() -> BoxedStrategy<Limits> {
         4 => btree_map(limit(), amounts(), 0..=12),
         1 => btree_map((select(&Window::ALL[..]), select(&Unit::ALL[..])), amounts(), 11..=13),
     ];
-    limits.prop_map(Limits).boxed()
+    let parallel = option::weighted(0.1, slots());
+    (limits, parallel).prop_map(|(amounts, parallel)| Limits { amounts, parallel }).boxed()
 }
 
-/// The budget has a field of its own.
+/// The budget and the parallel limit have fields of their own.
 fn without_budget() -> impl Strategy<Value = Limits> {
-    limits().prop_map(|Limits(mut limits)| {
-        limits.remove(&(Window::Ever, Unit::Credits));
-        Limits(limits)
+    limits().prop_map(|Limits { mut amounts, .. }| {
+        amounts.remove(&(Window::Ever, Unit::Credits));
+        Limits { amounts, parallel: None }
     })
 }
 
@@ -300,6 +303,11 @@ fn called() -> impl Strategy<Value = Option<String>> {
 /// Numbers for limits: most are reached by a few calls.
 fn amounts() -> impl Strategy<Value = u64> {
     prop_oneof![24 => 1_u64..=6, 2 => Just(0), 1 => extremes()]
+}
+
+/// Parallel limits: most are reached by a few reservations.
+fn slots() -> BoxedStrategy<u64> {
+    prop_oneof![12 => 1_u64..=3, 2 => Just(0), 1 => extremes()].boxed()
 }
 
 /// A spent budget hides the rules behind it, so most last for a while.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::replay::{
-    Answer, Call, Create, Credits, Crossed, Effective, KeyKind, Limits, Other, Problem, ScopeName,
-    TimeZone, Unit, Update, Usage, Window,
+    Answer, Call, Create, Credits, Crossed, Effective, KeyKind, Limits, Other, Problem, Row,
+    RuleUsage, ScopeName, TimeZone, Unit, Update, Usage, Window,
 };
 
 use super::fired::THRESHOLDS;
@@ -12,11 +12,14 @@ use super::history::Closed;
 use super::remembered::Remembered;
 use super::reservation::Reservation;
 use super::scope::{Changing, RuleState, Scope};
+use super::slots::Slots;
 use super::window::Admitted;
 
 /// A living key or group, which is one level of a call: the counted scopes, and those whose last counts were not dropped yet.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
+    /// No other key has it.
+    pub(super) number: u64,
     pub(super) kind: KeyKind,
     pub(super) scopes: BTreeMap<ScopeName, Scope>,
     /// The assets that the configuration lists.
@@ -27,6 +30,7 @@ pub(super) struct Key {
     /// Its own thresholds, if any.
     thresholds: Option<Vec<u8>>,
     pub(super) shadow: bool,
+    pub(super) slots: Slots,
     version: u64,
     pub(super) closed: Vec<Closed>,
     /// The latest instant that the clock has shown.
@@ -49,8 +53,9 @@ struct Config {
 
 impl Key {
     /// "A new level's limits are in force at once."
-    pub(super) fn created(create: &Create, now: i64) -> Self {
+    pub(super) fn created(create: &Create, number: u64, now: i64) -> Self {
         let mut key = Self {
+            number,
             kind: create.kind,
             scopes: BTreeMap::new(),
             listed: BTreeSet::new(),
@@ -59,6 +64,7 @@ impl Key {
             zone: create.time_zone.clone(),
             thresholds: create.thresholds.as_deref().map(rising),
             shadow: create.shadow,
+            slots: Slots::default(),
             version: 1,
             closed: Vec::new(),
             latest: now,
@@ -69,7 +75,10 @@ impl Key {
         // The global scope of a key is counted "from its creation".
         key.begin(ScopeName::Global, now);
         let config = Config {
-            global: create.global.with_budget(create.budget),
+            global: Limits {
+                parallel: create.parallel,
+                ..create.global.with_budget(create.budget)
+            },
             assets: listed(&create.assets),
             other: create.other.clone().unwrap_or_else(|| Other::Limited(Limits::default())),
         };
@@ -81,7 +90,8 @@ impl Key {
     /// "Updates carry the version they were read at; a stale one gets a conflict error …, and nothing is written."
     pub(super) fn update(&mut self, update: &Update, now: i64) -> Answer {
         let Config { global, assets, other } = self.config();
-        let budget = global.0.get(&BUDGET).copied();
+        let budget = global.amounts.get(&BUDGET).copied();
+        let parallel = update.parallel.changed().unwrap_or(global.parallel);
         let global = match update.global.clone().changed() {
             Some(changed) => changed.unwrap_or_default().with_budget(budget),
             None => global,
@@ -90,6 +100,7 @@ impl Key {
             Some(budget) => without_budget(global).with_budget(budget),
             None => global,
         };
+        let global = Limits { parallel, ..global };
         let assets = match update.assets.clone().changed() {
             Some(changed) => listed(&changed.unwrap_or_default()),
             None => assets,
@@ -160,7 +171,14 @@ impl Key {
         for asset in config.assets.keys() {
             self.begin(ScopeName::Asset(asset.clone()), now);
         }
-        if !of_other.is_none() {
+        // "Parallel limits" change "always at once".
+        self.slots.limit(ScopeName::Global, config.global.parallel);
+        self.slots.unlist();
+        for (asset, limits) in &config.assets {
+            self.slots.limit(ScopeName::Asset(asset.clone()), limits.parallel);
+        }
+        self.slots.limit(ScopeName::Other, of_other.parallel);
+        if !of_other.amounts.is_empty() {
             self.begin(ScopeName::Other, now);
         }
         let thresholds = self.thresholds();
@@ -220,12 +238,23 @@ impl Key {
     /// "Reading usage never changes it, and shows a window that has passed as empty."
     pub(super) fn usage(&self, now: i64) -> Usage {
         let scopes = self.scopes.keys().filter_map(|name| self.scope(name, now));
-        let global = &self.scopes[&ScopeName::Global];
-        let budget = global.in_force().0.get(&BUDGET).copied();
-        Usage {
-            rows: scopes.map(|scope| scope.row()).collect(),
-            credits: Credits { spent: global.spent(), budget },
+        let mut rows: Vec<Row> = scopes.map(|scope| scope.row()).collect();
+        for (name, state) in self.slots.states(now) {
+            let rule = RuleUsage {
+                measure: state.rule.measure,
+                used: state.used,
+                limit: state.limit,
+                resets_at: None,
+            };
+            match rows.iter_mut().find(|row| row.scope == name) {
+                Some(row) => row.rules.push(rule),
+                // A parallel limit alone makes no scope counted.
+                None => rows.push(Row::uncounted(name, rule)),
+            }
         }
+        let global = &self.scopes[&ScopeName::Global];
+        let budget = global.in_force().amounts.get(&BUDGET).copied();
+        Usage { rows, credits: Credits { spent: global.spent(), budget } }
     }
 
     /// "A level is expired from its `expires_at` on".
@@ -240,8 +269,9 @@ impl Key {
     }
 
     /// Returns the rules that do not admit the call, in canonical order.
-    pub(super) fn violated(&self, call: &Call, now: i64) -> Vec<RuleState> {
-        self.rules(call, now).into_iter().filter(|state| !state.admits(call)).collect()
+    pub(super) fn violated(&self, call: &Call, reserves: bool, now: i64) -> Vec<RuleState> {
+        let rules = self.rules(call, reserves, now);
+        rules.into_iter().filter(|state| !state.admits(call)).collect()
     }
 
     /// Returns the ends of the windows that the call meets.
@@ -249,9 +279,26 @@ impl Key {
         self.met(call, now).iter().flat_map(|(_, scope)| scope.ends()).collect()
     }
 
-    /// Returns the rules of this level that the call meets, in canonical order.
-    pub(super) fn rules(&self, call: &Call, now: i64) -> Vec<RuleState> {
-        self.met(call, now).iter().flat_map(|(_, scope)| scope.rules()).collect()
+    /// Returns the rules of this level that the call meets, in canonical order. "A parallel limit of a scope … is met by
+    /// `reserve` alone".
+    pub(super) fn rules(&self, call: &Call, reserves: bool, now: i64) -> Vec<RuleState> {
+        let amounts = self.met(call, now);
+        let amounts = amounts.iter().flat_map(|(_, scope)| scope.rules());
+        let parallel = self.limited_slots(call).into_iter().filter(|_| reserves);
+        let parallel = parallel.filter_map(|name| self.slots.state(&name, now));
+        let mut rules: Vec<_> = amounts.chain(parallel).collect();
+        rules.sort_by_key(|state| state.rule);
+        rules
+    }
+
+    /// Returns the scopes of a call in which a reservation needs a slot: a listed asset is one of its own, at once.
+    pub(super) fn limited_slots(&self, call: &Call) -> Vec<ScopeName> {
+        let of_asset = call.asset.as_ref().map(|asset| match self.listed.contains(asset) {
+            true => ScopeName::Asset(asset.clone()),
+            false => ScopeName::Other,
+        });
+        let met = [Some(ScopeName::Global), of_asset].into_iter().flatten();
+        met.filter(|name| self.slots.has_limit(name)).collect()
     }
 
     /// Returns the scope as written now, if it is counted. "One that is no longer listed keeps its scope … until its
@@ -408,18 +455,18 @@ impl Key {
     }
 
     fn config(&self) -> Config {
-        let configured = |name: &ScopeName| self.scopes.get(name).map(Scope::configured);
-        let asset = |asset: &String| {
-            let limits = configured(&ScopeName::Asset(asset.clone())).unwrap_or_default();
-            (asset.clone(), limits)
+        let configured = |name: &ScopeName| {
+            let amounts = self.scopes.get(name).map(Scope::configured).unwrap_or_default();
+            Limits { parallel: self.slots.configured(name), ..amounts }
         };
+        let asset = |asset: &String| (asset.clone(), configured(&ScopeName::Asset(asset.clone())));
         Config {
-            global: configured(&ScopeName::Global).unwrap_or_default(),
+            global: configured(&ScopeName::Global),
             assets: self.listed.iter().map(asset).collect(),
             other: if self.denies_other {
                 Other::Denied
             } else {
-                Other::Limited(configured(&ScopeName::Other).unwrap_or_default())
+                Other::Limited(configured(&ScopeName::Other))
             },
         }
     }
@@ -434,7 +481,7 @@ impl Key {
         let scopes: Vec<_> = scopes.collect();
         (
             scopes,
-            self.listed.clone(),
+            (self.listed.clone(), self.slots.limits()),
             (self.denies_other, self.expires_at, self.shadow),
             self.zone.clone(),
             self.thresholds.clone(),
@@ -443,7 +490,7 @@ impl Key {
 }
 
 fn without_budget(mut global: Limits) -> Limits {
-    global.0.remove(&BUDGET);
+    global.amounts.remove(&BUDGET);
     global
 }
 

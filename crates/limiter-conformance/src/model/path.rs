@@ -4,38 +4,71 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::replay::{
-    Answer, Call, Charged, Crossed, Denial, Exceeded, KeyKind, LevelRule, Remaining,
+    Answer, Call, Charged, Crossed, Denial, Exceeded, KeyKind, LevelRule, Remaining, ScopeName,
 };
 
 use super::key::{AdmittedBy, BUDGET, Key};
 use super::scope::RuleState;
+use super::slots::Slots;
 
 /// The levels that a call meets: the groups of its key, the outermost first, and at last the key itself. Each has its path.
 #[derive(Clone, Debug)]
-pub(super) struct Path(Vec<(String, Key)>);
+pub(super) struct Path {
+    levels: Vec<(String, Key)>,
+    /// Of a reservation, which needs slots.
+    reserving: Option<Reserving>,
+}
+
+/// A reservation that is being made.
+#[derive(Clone, Debug)]
+pub(super) struct Reserving {
+    pub(super) holder: String,
+    /// Until when it holds its slots.
+    pub(super) until: i64,
+    /// The slots that it got.
+    pub(super) held: Held,
+}
 
 /// The windows that admitted a call, by level.
 pub(super) type Admission = Vec<AdmittedBy>;
+
+/// The slots that a reservation holds, or held until they expired: of each the level and the scope.
+pub(super) type Held = Vec<(usize, ScopeName)>;
 
 /// Some levels, by their places.
 type Levels = BTreeSet<usize>;
 
 impl Path {
     pub(super) fn new(levels: Vec<(String, Key)>) -> Self {
-        Self(levels)
+        Self { levels, reserving: None }
+    }
+
+    /// Does this as a reservation, and returns the slots that it got.
+    pub(super) fn reserving<T>(
+        &mut self,
+        reserving: Reserving,
+        act: impl FnOnce(&mut Self) -> T,
+    ) -> (T, Held) {
+        self.reserving = Some(reserving);
+        let done = act(self);
+        (done, self.reserving.take().map(|it| it.held).unwrap_or_default())
+    }
+
+    fn reserves(&self) -> bool {
+        self.reserving.is_some()
     }
 
     pub(super) fn into_levels(self) -> Vec<(String, Key)> {
-        self.0
+        self.levels
     }
 
     /// Returns the key itself, which remembers its calls.
     pub(super) fn own(&mut self) -> &mut Key {
-        &mut self.0.last_mut().expect("a key is a level of itself").1
+        &mut self.levels.last_mut().expect("a key is a level of itself").1
     }
 
     fn keys(&self) -> impl Iterator<Item = (usize, &Key)> {
-        self.0.iter().map(|(_, key)| key).enumerate()
+        self.levels.iter().map(|(_, key)| key).enumerate()
     }
 
     fn those(&self, has: impl Fn(usize, &Key) -> bool) -> Levels {
@@ -44,7 +77,7 @@ impl Path {
 
     /// Returns the path of a group by its level; `None` for the key itself.
     fn group(&self, level: usize) -> Option<String> {
-        (level + 1 < self.0.len()).then(|| self.0[level].0.clone())
+        (level + 1 < self.levels.len()).then(|| self.levels[level].0.clone())
     }
 
     /// `check_and_consume`: "in one atomic step: either all allow and all are charged, or nothing changes".
@@ -60,10 +93,11 @@ impl Path {
             return (Answer::Denied(denial), Admission::new());
         }
         let spared = self.those(|_, key| {
-            key.shadow && (key.denies_asset(call) || !key.violated(call, now).is_empty())
+            key.shadow
+                && (key.denies_asset(call) || !key.violated(call, self.reserves(), now).is_empty())
         });
         let shadowed = self.denial(call, &spared, now);
-        if let Some(denial) = shadowed.clone().filter(|_| spared.len() == self.0.len()) {
+        if let Some(denial) = shadowed.clone().filter(|_| spared.len() == self.levels.len()) {
             self.rebase(call, now);
             return (Answer::Shadowed { denial, charged: None }, Admission::new());
         }
@@ -73,6 +107,7 @@ impl Path {
             admission.push(admitted_by);
             crossed
         });
+        self.hold_slots(call, &spared);
         let remaining = self.remaining(call, now);
         let answer = match shadowed {
             None => Answer::Allowed { replayed: false, remaining, crossed },
@@ -116,6 +151,25 @@ impl Path {
         })
     }
 
+    /// Holds a slot of each parallel limit that a reservation meets. "A level in shadow holds none where it would deny."
+    fn hold_slots(&mut self, call: &Call, spared: &Levels) {
+        let Some(reserving) = &mut self.reserving else { return };
+        for (level, (_, key)) in self.levels.iter_mut().enumerate() {
+            let limited = key.limited_slots(call);
+            for name in limited.into_iter().filter(|_| !spared.contains(&level)) {
+                key.slots.hold(name.clone(), &reserving.holder, reserving.until);
+                reserving.held.push((level, name));
+            }
+        }
+    }
+
+    /// Changes each of these slots.
+    pub(super) fn each_slot(&mut self, held: &Held, change: impl Fn(&mut Slots, &ScopeName)) {
+        for (level, name) in held {
+            change(&mut self.levels[*level].1.slots, name);
+        }
+    }
+
     /// Corrects a call from what was charged to `actual`. Returns the thresholds that fire.
     pub(super) fn correct(
         &mut self,
@@ -129,14 +183,14 @@ impl Path {
 
     /// "A denial, whatever its reason, charges nothing but does store this [the rebase] for the scopes it meets".
     pub(super) fn rebase(&mut self, call: &Call, now: i64) {
-        self.0.iter_mut().for_each(|(_, key)| key.rebase(call, now));
+        self.levels.iter_mut().for_each(|(_, key)| key.rebase(call, now));
     }
 
     /// Changes each level. Returns the thresholds that fire.
     fn each(&mut self, mut change: impl FnMut(usize, &mut Key) -> Vec<Crossed>) -> Vec<Crossed> {
         let mut all = Vec::new();
-        for level in 0..self.0.len() {
-            let (crossed, group) = (change(level, &mut self.0[level].1), self.group(level));
+        for level in 0..self.levels.len() {
+            let (crossed, group) = (change(level, &mut self.levels[level].1), self.group(level));
             all.extend(crossed.into_iter().map(|it| Crossed { group: group.clone(), ..it }));
         }
         all
@@ -167,8 +221,9 @@ impl Path {
             retry_at: self.retry_at(call, by, now).and_then(|at| at.try_into().ok()),
         };
         // "`BudgetExhausted` (a violated rule counts credits for `Ever`), `RateLimited`".
-        let counts_budget =
-            violated.iter().any(|(_, state)| (state.rule.window, state.rule.unit) == BUDGET);
+        let counts_budget = violated
+            .iter()
+            .any(|(_, state)| state.rule.window().zip(state.rule.unit()) == Some(BUDGET));
         Some(if counts_budget {
             Denial::BudgetExhausted(exceeded)
         } else {
@@ -180,7 +235,7 @@ impl Path {
     fn violated(&self, call: &Call, by: &Levels, now: i64) -> Vec<(usize, RuleState)> {
         let keys = self.keys().filter(|(level, _)| by.contains(level));
         let of_level = |(level, key): (usize, &Key)| {
-            key.violated(call, now).into_iter().map(move |state| (level, state))
+            key.violated(call, self.reserves(), now).into_iter().map(move |state| (level, state))
         };
         keys.flat_map(of_level).collect()
     }
@@ -193,7 +248,13 @@ impl Path {
         let mut path = self.clone();
         path.rebase(call, now);
         let keys = path.keys().filter(|(level, _)| by.contains(level));
-        let ends: BTreeSet<i64> = keys.flat_map(|(_, key)| key.ends(call, now)).collect();
+        let ends = |key: &Key| {
+            let slots = key.violated(call, self.reserves(), now).into_iter();
+            let slots = slots.filter(|state| state.rule.is_parallel());
+            let freed = slots.filter_map(|state| state.resets_at);
+            key.ends(call, now).into_iter().chain(freed).collect::<Vec<_>>()
+        };
+        let ends: BTreeSet<i64> = keys.flat_map(|(_, key)| ends(key)).collect();
         ends.into_iter().find(|&end| {
             path.denial_but_for_rules(end).is_none() && path.violated(call, by, end).is_empty()
         })
@@ -205,7 +266,7 @@ impl Path {
             let left = |state: RuleState| {
                 (LevelRule { group: group.clone(), rule: state.rule }, state.remaining())
             };
-            key.rules(call, now).into_iter().map(left).collect::<Vec<_>>()
+            key.rules(call, self.reserves(), now).into_iter().map(left).collect::<Vec<_>>()
         };
         Remaining(self.keys().flat_map(of_level).collect())
     }

@@ -22,6 +22,12 @@ impl<T> Remembered<T> {
         one.map(|one| &mut one.what)
     }
 
+    /// Returns until when an entry is remembered.
+    pub(super) fn until(&self, id: &str) -> Option<i64> {
+        let one = self.0.iter().find(|one| one.id == id && !one.has_passed);
+        one.map(|one| one.until)
+    }
+
     pub(super) fn insert(&mut self, id: &str, until: i64, what: T) {
         self.0.retain(|one| one.id != id);
         self.0.push(One { id: id.to_owned(), until, has_passed: false, what });
@@ -40,6 +46,16 @@ impl<T> Remembered<T> {
         untils.sort_unstable();
         let above = untils.len().checked_sub(most)?;
         Some(untils.get(above).map_or(LARGEST, |until| until.unsigned_abs().min(LARGEST)))
+    }
+
+    /// Returns until when each entry is remembered.
+    pub(super) fn untils(&self) -> Vec<i64> {
+        self.0.iter().filter(|one| !one.has_passed).map(|one| one.until).collect()
+    }
+
+    /// Returns whether the specification says of every entry if it is remembered.
+    pub(super) fn specifies_all(&self, now: i64) -> bool {
+        !self.0.iter().any(|one| one.has_passed && now < one.until)
     }
 
     /// Returns whether the specification says if there is room for one more.

@@ -4,7 +4,7 @@ use crate::replay::{Answer, Call, Cost, Crossed, LARGEST, Problem, Reserve, Tota
 
 use super::Bounds;
 use super::key::{Key, instant};
-use super::path::{Admission, Path};
+use super::path::{Admission, Held, Path, Reserving};
 use super::window::figures;
 
 /// An admitted call that can be corrected.
@@ -15,6 +15,7 @@ pub(super) struct Reservation {
     /// The estimate after amendments.
     estimate: Call,
     admission: Admission,
+    held: Held,
     end: Option<End>,
 }
 
@@ -30,6 +31,12 @@ impl Key {
         self.open.look_at_the_clock(now);
         self.ended.look_at_the_clock(now);
         self.checks.look_at_the_clock(now);
+        self.slots.look_at_the_clock(now);
+    }
+
+    /// Returns the name of a reservation among those of all keys, also of one with the same label.
+    fn holder(&self, id: &str) -> String {
+        format!("{}/{id}", self.number)
     }
 
     pub(super) fn specifies_check(&self, id: &str, bounds: &Bounds, now: i64) -> bool {
@@ -96,26 +103,31 @@ impl Path {
         if let Some(known) = self.own().reservation(id) {
             // "`reserve` again with a known id answers `Allowed`, flagged `replayed`, with the state of now, also when it is
             // settled or the key has expired; with another asset or other figures (the ttl apart) it is an error."
-            return if known.reserved == *estimate {
-                self.replayed(estimate, now)
-            } else {
-                Answer::Error(Problem::AlreadyExists)
-            };
+            if known.reserved != *estimate {
+                return Answer::Error(Problem::AlreadyExists);
+            }
+            let reserving = Reserving { holder: String::new(), until: now, held: Held::new() };
+            return self.reserving(reserving, |path| path.replayed(estimate, now)).0;
         }
         // It needs room among the open reservations, and for its end room among the ended ones.
         let own = self.own();
         let full_until = own.open.full_until(bounds.open).max(own.ended.full_until(bounds.ended));
-        let (answer, admission) = self.check_if_room(estimate, full_until, now);
+        // "Never settled …: the reservation is forgotten after its ttl, which runs from `reserve` and is not prolonged." Its slot
+        // expires "10 minutes after the reserve or its last amendment …, never later than its ttl".
+        let ends = now + instant(*ttl_ms);
+        let (holder, until) = (own.holder(id), ends.min(now + SLOT_MS));
+        let reserving = Reserving { holder, until, held: Held::new() };
+        let ((answer, admission), held) =
+            self.reserving(reserving, |path| path.check_if_room(estimate, full_until, now));
         if is_charged(&answer) {
             let reservation = Reservation {
                 reserved: estimate.clone(),
                 estimate: estimate.clone(),
                 admission,
+                held,
                 end: None,
             };
-            // "Never settled …: the reservation is forgotten after its ttl, which runs from `reserve` and is not
-            // prolonged."
-            self.own().open.insert(id, now + instant(*ttl_ms), reservation);
+            self.own().open.insert(id, ends, reservation);
         }
         answer
     }
@@ -144,6 +156,13 @@ impl Path {
         let calls = [old, &new, &added];
         let refused =
             adds.then(|| self.refused_amendment(&reservation.admission, calls, now)).flatten();
+        // "10 minutes after the reserve or its last amendment (also one that changes no figure)".
+        if !matches!(refused, Some(Answer::Denied(_))) {
+            let (own, id) = (self.own(), &to.id);
+            let ends = own.open.until(id).unwrap_or(now);
+            let (holder, until) = (own.holder(id), ends.min(now + SLOT_MS));
+            self.each_slot(&reservation.held, |slots, name| slots.renew(name, &holder, until));
+        }
         if let Some(refused) = refused {
             self.rebase(&new, now);
             return refused;
@@ -184,7 +203,9 @@ impl Path {
             Some(_) => return Answer::Error(Problem::AlreadySettled),
             None => {}
         }
-        let Reservation { estimate, admission, .. } = reservation.clone();
+        let Reservation { estimate, admission, held, .. } = reservation.clone();
+        let holder = self.own().holder(id);
+        self.each_slot(&held, |slots, name| slots.free(name, &holder));
         let actual = match &end {
             End::Settled(actual) => actual.clone(),
             // "The call never went upstream: settle at zero, the request refunded too."
@@ -239,3 +260,4 @@ fn is_charged(answer: &Answer) -> bool {
 }
 
 const DEDUPE_MS: i64 = 120_000;
+const SLOT_MS: i64 = 600_000;

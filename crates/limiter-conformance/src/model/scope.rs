@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::replay::{
-    Call, Cost, Crossed, Limits, Row, Rule, RuleUsage, Scope as RuleScope, ScopeName, TimeZone,
-    Unit, Window as WindowKind,
+    Call, Cost, Crossed, Limits, Measure, Row, Rule, RuleUsage, Scope as RuleScope, ScopeName,
+    TimeZone, Unit, Window as WindowKind,
 };
 
 use super::window::{Admitted, Amounts, Window, amount, figures};
@@ -129,7 +129,8 @@ impl Scope {
     pub(super) fn differs(&self, changing: &Changing<'_>) -> bool {
         let Changing { limits, is_now, now, zones, .. } = *changing;
         let in_force = || self.as_of(now, zones[0]).in_force();
-        self.configured() != *limits || is_now && in_force() != *limits
+        self.configured().amounts != limits.amounts
+            || is_now && in_force().amounts != limits.amounts
     }
 
     /// Puts other thresholds in force, and returns those that they fire by themselves. A window that has passed is empty
@@ -175,7 +176,7 @@ impl Scope {
 
     fn crossed(&self, (kind, unit, percent): (WindowKind, Unit, u8)) -> Option<Crossed> {
         let states = self.rules();
-        let state = states.iter().find(|it| (it.rule.window, it.rule.unit) == (kind, unit))?;
+        let state = states.iter().find(|it| it.rule.measure == Measure::Amount(kind, unit))?;
         let asset = match &self.name {
             ScopeName::Asset(asset) => Some(asset.clone()),
             _ => None,
@@ -194,7 +195,7 @@ impl Scope {
         };
         let of_window = |(kind, window): (&WindowKind, &Window)| {
             let rule = |(unit, limit)| RuleState {
-                rule: Rule { scope, window: *kind, unit },
+                rule: Rule::of(scope, *kind, unit),
                 limit,
                 used: window.used(unit),
                 resets_at: window.end,
@@ -213,7 +214,8 @@ impl Scope {
     ) -> Vec<RuleState> {
         let mut rules = self.rules();
         rules.retain(|RuleState { rule, limit, used, .. }| {
-            let added = self.windows[&rule.window].added(rule.unit, admitting, charged, actual);
+            let (window, unit) = rule.window().zip(rule.unit()).expect("a rule of amounts");
+            let added = self.windows[&window].added(unit, admitting, charged, actual);
             added > 0 && i128::from(*used) + added > i128::from(*limit)
         });
         rules
@@ -238,14 +240,13 @@ impl Scope {
         let named = self.windows.iter().flat_map(|(kind, window)| {
             of(window).into_iter().map(move |(unit, limit)| ((*kind, unit), limit))
         });
-        Limits(named.collect())
+        Limits { amounts: named.collect(), parallel: None }
     }
 
     /// Returns its row of the usage.
     pub(super) fn row(&self) -> Row {
         let rules = self.rules().into_iter().map(|state| RuleUsage {
-            window: state.rule.window,
-            unit: state.rule.unit,
+            measure: state.rule.measure,
             used: state.used,
             limit: state.limit,
             resets_at: state.resets_at.map(unix_ms),
@@ -267,8 +268,10 @@ impl Scope {
 impl RuleState {
     /// Returns whether the rule admits a call.
     pub(super) fn admits(&self, call: &Call) -> bool {
-        let added = amount(self.rule.unit, &figures(call));
         let (used, limit) = (i128::from(self.used), i128::from(self.limit));
+        // "How many reservations of a scope may be open at once": one more must fit.
+        let Some(unit) = self.rule.unit() else { return used < limit };
+        let added = amount(unit, &figures(call));
         if added > 0 {
             // "n > 0: U + n ≤ L"
             used + added <= limit
@@ -294,7 +297,7 @@ fn is_always_counted(name: &ScopeName, kind: WindowKind) -> bool {
 }
 
 fn of_window(limits: &Limits, kind: WindowKind) -> Amounts {
-    let of_kind = limits.0.iter().filter(|((window, _), _)| *window == kind);
+    let of_kind = limits.amounts.iter().filter(|((window, _), _)| *window == kind);
     of_kind.map(|((_, unit), limit)| (*unit, *limit)).collect()
 }
 

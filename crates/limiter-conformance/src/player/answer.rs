@@ -155,8 +155,7 @@ fn unix_ms(instant: Timestamp) -> Result<u64, PlayError> {
 fn row(usage: &ScopeUsage) -> Result<Row, PlayError> {
     let rules = usage.rules.iter().map(|state| {
         Ok(RuleUsage {
-            window: state.rule.window,
-            unit: state.rule.unit,
+            measure: state.rule.measure,
             used: state.used,
             limit: state.limit,
             resets_at: state.resets_at.map(unix_ms).transpose()?,

@@ -12,7 +12,8 @@ use crate::replay;
 /// The configuration of a new key.
 pub(super) fn config(create: &replay::Create, name: &str) -> Result<KeyConfig, InvalidValue> {
     let mut config = KeyConfig::named(name)?;
-    config.global = limits(&create.global.with_budget(create.budget))?;
+    let global = builder(&create.global.with_budget(create.budget));
+    config.global = global.parallel(create.parallel).build()?;
     config.assets = assets(&create.assets)?;
     config.other = other(create.other.as_ref())?;
     config.expires_at = create.expires_at.map(instant);
@@ -22,10 +23,11 @@ pub(super) fn config(create: &replay::Create, name: &str) -> Result<KeyConfig, I
     config.check().map(|()| config)
 }
 
-/// Changes a configuration as an update asks for. The budget is a field of its own, and stays when the other limits
-/// change.
+/// Changes a configuration as an update asks for. The budget and the parallel limit are fields of their own, and stay when the
+/// other limits change.
 pub(super) fn apply(update: &replay::Update, config: &mut KeyConfig) -> Result<(), InvalidValue> {
     let mut budget = config.budget().map(Credits::millionths);
+    let mut parallel = config.global.parallel();
     let mut global = config.global.to_builder();
     if let Some(changed) = update.global.clone().changed() {
         global = builder(&changed.unwrap_or_default());
@@ -33,7 +35,11 @@ pub(super) fn apply(update: &replay::Update, config: &mut KeyConfig) -> Result<(
     if let Some(changed) = update.budget.changed() {
         budget = changed;
     }
-    config.global = global.limit(Window::Ever, Unit::Credits, budget).build()?;
+    if let Some(changed) = update.parallel.changed() {
+        parallel = changed;
+    }
+    let global = global.limit(Window::Ever, Unit::Credits, budget);
+    config.global = global.parallel(parallel).build()?;
     if let Some(changed) = update.assets.clone().changed() {
         config.assets = assets(&changed.unwrap_or_default())?;
     }
@@ -111,8 +117,8 @@ fn limits(written: &replay::Limits) -> Result<Limits, InvalidValue> {
 }
 
 fn builder(written: &replay::Limits) -> LimitsBuilder {
-    let mut limits = Limits::builder();
-    for (&(window, unit), &amount) in &written.0 {
+    let mut limits = Limits::builder().parallel(written.parallel);
+    for (&(window, unit), &amount) in &written.amounts {
         limits = limits.limit(window, unit, amount);
     }
     limits

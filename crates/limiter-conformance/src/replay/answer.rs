@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use limiter_core::{Rule, Unit, Window};
+use limiter_core::{Measure, Rule, Unit, Window};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -219,11 +219,9 @@ pub(crate) type PendingLimits = (Window, Vec<(Unit, u64)>, u64);
 /// The usage of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleUsage {
-    /// The window.
-    pub window: Window,
-    /// The unit.
-    pub unit: Unit,
-    /// The amount used.
+    /// The window and the unit, or the calls in parallel.
+    pub measure: Measure,
+    /// The amount used, or the calls that are open.
     pub used: u64,
     /// The limit.
     pub limit: u64,
@@ -450,8 +448,12 @@ impl Serialize for Rules<'_> {
             resets_at: Option<u64>,
         }
         serializer.collect_map(self.0.iter().map(|rule| {
-            let RuleUsage { window, unit, used, limit, resets_at } = *rule;
-            (format!("{window}/{unit}"), Of { used, limit, resets_at })
+            let RuleUsage { measure, used, limit, resets_at } = *rule;
+            let name = match measure {
+                Measure::Amount(window, unit) => format!("{window}/{unit}"),
+                Measure::Parallel => "parallel".to_owned(),
+            };
+            (name, Of { used, limit, resets_at })
         }))
     }
 }
@@ -474,12 +476,18 @@ struct Used {
 }
 
 impl Row {
-    /// Returns whether it has limits but for the budget, in force or pending.
+    /// Returns the row of a scope that has a parallel limit alone, and so is not counted.
+    pub fn uncounted(scope: ScopeName, rule: RuleUsage) -> Self {
+        let (account, pending) = (Cost::default(), Vec::new());
+        Self { scope, account, rules: vec![rule], pending }
+    }
+
+    /// Returns whether it has limits on amounts but for the budget, in force or pending.
     fn is_limited(&self) -> bool {
+        const BUDGET: Measure = Measure::Amount(Window::Ever, Unit::Credits);
         let mut rules = self.rules.iter();
-        let is_budget =
-            |rule: &RuleUsage| (rule.window, rule.unit) == (Window::Ever, Unit::Credits);
-        rules.any(|rule| !is_budget(rule)) || !self.pending.is_empty()
+        rules.any(|rule| ![BUDGET, Measure::Parallel].contains(&rule.measure))
+            || !self.pending.is_empty()
     }
 }
 
@@ -490,7 +498,7 @@ impl FirstRow<'_> {
             return FirstWindow::default();
         }
         let of_day = |count: u64| (window == Window::Day).then_some(count);
-        let rule = |unit| row.rules.iter().find(|it| (it.window, it.unit) == (window, unit));
+        let rule = |unit| row.rules.iter().find(|it| it.measure == Measure::Amount(window, unit));
         let used = |it: &RuleUsage| Used { used: Some(it.used), limit: Some(it.limit) };
         let requests = of_day(row.account.requests);
         let tokens = of_day(row.account.input.saturating_add(row.account.output));

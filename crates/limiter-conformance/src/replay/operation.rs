@@ -83,6 +83,9 @@ pub struct Create {
     /// The limits of all its calls, without the budget.
     #[serde(skip_serializing_if = "Limits::is_none")]
     pub global: Limits,
+    /// How many of all its reservations may be open at the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u64>,
     /// The assets that are listed, with their limits.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub assets: Assets,
@@ -120,6 +123,9 @@ pub struct Update {
     /// The limits of all its calls, without the budget.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub global: Change<Limits>,
+    /// How many of all its reservations may be open at the same time.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub parallel: Change<u64>,
     /// The assets that are listed: the whole set is replaced.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub assets: Change<Assets>,
@@ -212,7 +218,12 @@ pub enum Other {
 
 /// The limits of one scope, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits(pub BTreeMap<(Window, Unit), u64>);
+pub struct Limits {
+    /// The limits on amounts.
+    pub amounts: BTreeMap<(Window, Unit), u64>,
+    /// How many reservations may be open at the same time; of all calls it has a field of its own.
+    pub parallel: Option<u64>,
+}
 
 /// A change of one field by an update.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -248,6 +259,7 @@ impl Operation {
                     // An admin key belongs to no group.
                     (create.kind != KeyKind::Admin || parent(&create.key).is_none())
                         && create.global.with_budget(create.budget).is_within_bounds()
+                        && create.parallel.is_none_or(fits)
                         && assets_fit(&create.assets)
                         && create.other.as_ref().is_none_or(Other::is_within_bounds)
                         && create.expires_at.is_none_or(is_enterable)
@@ -257,6 +269,7 @@ impl Operation {
                     let budget = update.budget.value().copied();
                     let global = update.global.value().cloned().unwrap_or_default();
                     global.with_budget(budget).is_within_bounds()
+                        && update.parallel.value().copied().is_none_or(fits)
                         && update.version.is_none_or(fits)
                         && update.assets.value().is_none_or(assets_fit)
                         && update.other.value().is_none_or(Other::is_within_bounds)
@@ -321,19 +334,21 @@ impl Totals {
 impl Limits {
     /// Returns whether there is no limit at all.
     pub fn is_none(&self) -> bool {
-        self.0.is_empty()
+        self.amounts.is_empty() && self.parallel.is_none()
     }
 
     /// Returns the limits with the budget, if there is one.
     #[must_use]
     pub fn with_budget(&self, budget: Option<u64>) -> Self {
         let budget = budget.map(|budget| ((Window::Ever, Unit::Credits), budget));
-        Self(self.0.clone().into_iter().chain(budget).collect())
+        let amounts = self.amounts.clone().into_iter().chain(budget).collect();
+        Self { amounts, parallel: self.parallel }
     }
 
     /// Returns whether no limit is too large, and there are not too many.
     pub fn is_within_bounds(&self) -> bool {
-        self.0.len() <= MOST_LIMITS && self.0.values().copied().all(fits)
+        let mut limits = self.amounts.values().copied().chain(self.parallel);
+        self.amounts.len() <= MOST_LIMITS && limits.all(fits)
     }
 }
 
@@ -349,11 +364,15 @@ impl Other {
 /// Writes the form of the second version.
 impl Serialize for Limits {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let named = self.0.iter().map(|((window, unit), it)| (format!("{window}/{unit}"), it));
+        let named =
+            self.amounts.iter().map(|((window, unit), it)| (format!("{window}/{unit}"), it));
         let named: Vec<(String, &u64)> = named.collect();
         let mut object = serializer.serialize_map(None)?;
         if !named.is_empty() {
             object.serialize_entry("limits", &InOrder(named))?;
+        }
+        if let Some(limit) = self.parallel {
+            object.serialize_entry("parallel", &limit)?;
         }
         object.end()
     }

@@ -61,11 +61,12 @@ pub fn read(line: &str) -> Result<Operation, Unreadable> {
 }
 
 fn create(fields: &mut Fields<'_>) -> Result<Create, Unreadable> {
-    fields.refuse_unsupported(&["plan", "open", "parallel"])?;
+    fields.refuse_unsupported(&["plan", "open"])?;
     let create = Create {
         key: fields.get("key")?,
         kind: fields.optional("kind")?.unwrap_or(KeyKind::Member),
         global: fields.get::<Option<_>>("global")?.unwrap_or_default(),
+        parallel: fields.get("parallel")?,
         assets: fields.get::<Option<_>>("assets")?.unwrap_or_default(),
         other: fields.get("other")?,
         budget: fields.get("budget")?,
@@ -80,12 +81,13 @@ fn create(fields: &mut Fields<'_>) -> Result<Create, Unreadable> {
 }
 
 fn update(fields: &mut Fields<'_>) -> Result<Update, Unreadable> {
-    fields.refuse_unsupported(&["plan", "open", "parallel"])?;
+    fields.refuse_unsupported(&["plan", "open"])?;
     let mut update = Update {
         key: fields.get("key")?,
         effective: fields.optional("effective")?.unwrap_or_default(),
         version: fields.optional("version")?,
         global: fields.get("global")?,
+        parallel: fields.get("parallel")?,
         assets: fields.get("assets")?,
         other: fields.get("other")?,
         budget: fields.get("budget")?,
@@ -103,13 +105,18 @@ fn update(fields: &mut Fields<'_>) -> Result<Update, Unreadable> {
     Ok(update)
 }
 
-/// Takes the budget out of the limits of all calls. It is named there or in a field of its own.
+/// Takes the budget out of the limits of all calls. It is named there or in a field of its own; a parallel limit in such a field
+/// alone.
 fn split(
     mut global: Limits,
     is_named: bool,
     budget: impl FnOnce(u64),
 ) -> Result<Limits, Unreadable> {
-    if let Some(named) = global.0.remove(&(Window::Ever, Unit::Credits)) {
+    if global.parallel.is_some() {
+        let sentence = "the parallel limit of all calls is a field beside `global`";
+        return Err(Unreadable(sentence.to_owned()));
+    }
+    if let Some(named) = global.amounts.remove(&(Window::Ever, Unit::Credits)) {
         if is_named {
             let sentence = "`budget` is the limit `ever/credits` of `global`: name one of them";
             return Err(Unreadable(sentence.to_owned()));
@@ -303,8 +310,8 @@ impl FromField for Amount {
 impl FromField for Limits {
     fn read(value: &RawValue) -> Result<Self, Unreadable> {
         let mut fields = Fields::of(value.get())?;
-        fields.refuse_unsupported(&["parallel"])?;
-        let NamedLimits(mut limits) = fields.optional("limits")?.unwrap_or_default();
+        let parallel = fields.get::<Option<Amount>>("parallel")?.map(|Amount(limit)| limit);
+        let NamedLimits(mut amounts) = fields.optional("limits")?.unwrap_or_default();
         let tokens = fields.optional("token_type")?.unwrap_or(TokenUnit(Unit::Tokens)).0;
         for (name, window, unit) in [
             ("requests_per_minute", Window::Minute, Unit::Requests),
@@ -313,14 +320,14 @@ impl FromField for Limits {
             ("tokens_per_day", Window::Day, tokens),
         ] {
             if let Some(Amount(limit)) = fields.get::<Option<_>>(name)?
-                && limits.insert((window, unit), limit).is_some()
+                && amounts.insert((window, unit), limit).is_some()
             {
                 let sentence = format!("`{name}` is the limit `{window}/{unit}`: name one of them");
                 return Err(Unreadable(sentence));
             }
         }
         fields.finish()?;
-        Ok(Self(limits))
+        Ok(Self { amounts, parallel })
     }
 }
 

@@ -113,7 +113,8 @@ pub(super) fn stories(suite: &mut Suite) {
         let decision = key.check(None, charge);
         assert_eq!(decision.rules().count(), 12);
         for rule in decision.rules() {
-            assert_eq!(rule.used, charge.amount(rule.rule.unit), "{}", rule.rule);
+            let unit = rule.rule.unit().unwrap();
+            assert_eq!(rule.used, charge.amount(unit), "{}", rule.rule);
         }
     });
 

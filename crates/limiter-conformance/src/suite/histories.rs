@@ -8,7 +8,7 @@ use super::property::{
     Broken, bounded_player, holds_for_groups, holds_for_histories, holds_for_reservations,
     number_from, play, player,
 };
-use crate::generate::{Sequences, grouped_world, reserved_world, small_world};
+use crate::generate::{Sequences, grouped_world, parallel_world, reserved_world, small_world};
 use crate::model::{Bounds, Model};
 use crate::replay::{Answer, Operation, to_jsonl};
 use crate::{Committed, committed, line_of};
@@ -46,6 +46,7 @@ pub(super) fn stories(suite: &mut Suite) {
         ("every_short_reservation_agrees_with_the_model", reserved_world, 0, unbounded),
         ("every_short_reservation_at_small_bounds_agrees_with_the_model", reserved_world, 1, ONE),
         ("every_short_history_of_groups_agrees_with_the_model", grouped_world, 1, unbounded),
+        ("every_short_history_of_slots_agrees_with_the_model", parallel_world, 1, unbounded),
     ] {
         suite.story(name, move |world| {
             play_all(world, histories(depth(world).saturating_sub(less)), bounds);

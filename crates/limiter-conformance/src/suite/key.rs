@@ -237,7 +237,8 @@ pub(super) fn in_words(crossed: &[Crossing]) -> Vec<String> {
 /// What a limit has counted; nothing if there is no such limit.
 pub(super) fn used_of(scope: &ScopeUsage, window: Window, unit: Unit) -> u64 {
     let mut rules = scope.rules.iter();
-    let rule = rules.find(|state| (state.rule.window, state.rule.unit) == (window, unit));
+    let rule =
+        rules.find(|state| (state.rule.window(), state.rule.unit()) == (Some(window), Some(unit)));
     rule.map_or(0, |state| state.used)
 }
 

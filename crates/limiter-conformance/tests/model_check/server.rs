@@ -35,12 +35,12 @@ pub(crate) enum Bug {
 
 /// What is counted: the limits of the key, and of the accounts of the day what has no limit.
 pub(crate) const COUNTED: [Rule; 6] = [
-    Rule { scope: Scope::Global, window: Window::Minute, unit: Unit::Tokens },
-    Rule { scope: Scope::Global, window: Window::Day, unit: Unit::Requests },
-    Rule { scope: Scope::Global, window: Window::Day, unit: Unit::Tokens },
-    Rule { scope: Scope::Asset, window: Window::Minute, unit: Unit::Requests },
-    Rule { scope: Scope::Asset, window: Window::Day, unit: Unit::Requests },
-    Rule { scope: Scope::Asset, window: Window::Day, unit: Unit::OutputTokens },
+    Rule::of(Scope::Global, Window::Minute, Unit::Tokens),
+    Rule::of(Scope::Global, Window::Day, Unit::Requests),
+    Rule::of(Scope::Global, Window::Day, Unit::Tokens),
+    Rule::of(Scope::Asset, Window::Minute, Unit::Requests),
+    Rule::of(Scope::Asset, Window::Day, Unit::Requests),
+    Rule::of(Scope::Asset, Window::Day, Unit::OutputTokens),
 ];
 
 /// The counts of [`COUNTED`], and the credits.
@@ -77,7 +77,7 @@ impl Server {
         let (answer, crossed) = match request {
             Request::Check => decided(check_once(levels, &mut ledger, &bounds, &cost, id, now)),
             Request::Reserve => decided(reserve(levels, &mut ledger, &bounds, &cost, id, TTL, now)),
-            Request::Amend => decided(amend(levels, &mut ledger, id, &totals(&cost), now)),
+            Request::Amend => decided(amend(levels, &mut ledger, &bounds, id, &totals(&cost), now)),
             Request::Settle(_) => {
                 ended(settle(levels, &mut ledger, &bounds, id, &totals(&cost), now))
             }
@@ -113,11 +113,8 @@ impl Server {
             let id =
                 if rule.scope == Scope::Global { ScopeId::GLOBAL } else { ScopeId::asset(asset()) };
             let scope = usage.scope(&id).expect("the asset is listed");
-            let limited = scope
-                .rules
-                .iter()
-                .find(|state| (state.rule.window, state.rule.unit) == (rule.window, rule.unit));
-            limited.map_or_else(|| scope.account.amount(rule.unit), |state| state.used)
+            let limited = scope.rules.iter().find(|state| state.rule.measure == rule.measure);
+            limited.map_or_else(|| scope.account.amount(rule.unit().unwrap()), |state| state.used)
         };
         Counts { rules: COUNTED.map(used), credits: self.key.credits().spent.millionths() }
     }
@@ -196,7 +193,7 @@ impl Hash for Server {
 
 /// Returns the limit of a rule: the first one, or the one lowered by the admin.
 pub(crate) fn limit(rule: Rule, lowered: bool) -> Option<u64> {
-    match (rule.scope, rule.window, rule.unit) {
+    match (rule.scope, rule.window()?, rule.unit()?) {
         (Scope::Global, Window::Minute, Unit::Tokens) => Some(if lowered { 4 } else { 6 }),
         (Scope::Global, Window::Day, Unit::Requests) => Some(3),
         (Scope::Asset, Window::Minute, Unit::Requests) => Some(2),
@@ -209,7 +206,8 @@ fn config(lowered: bool) -> KeyConfig {
     let limits = |scope| {
         let of_scope = COUNTED.into_iter().filter(|rule| rule.scope == scope);
         let limits = of_scope.fold(Limits::builder(), |limits, rule| {
-            limits.limit(rule.window, rule.unit, limit(rule, lowered))
+            let (window, unit) = rule.window().zip(rule.unit()).unwrap();
+            limits.limit(window, unit, limit(rule, lowered))
         });
         limits.build().unwrap()
     };

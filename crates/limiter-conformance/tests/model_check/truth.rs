@@ -54,8 +54,9 @@ impl Truth {
         let known = self.calls.iter_mut().rfind(|call| call.caller == caller && call.is_known(now));
         let repeats = known.as_ref().is_some_and(|call| call.has_seen(request));
         let may_be_refunded = |rule: Rule| {
-            let admitted_here =
-                known.as_ref().is_some_and(|call| same_window(rule.window, call.admitted_at, now));
+            let admitted_here = known
+                .as_ref()
+                .is_some_and(|call| same_window(window_of(rule), call.admitted_at, now));
             admitted_here && !repeats && matches!(request, Request::Settle(_) | Request::Cancel)
         };
         let strays = COUNTED
@@ -101,7 +102,7 @@ impl Truth {
 
     /// Forgets the reached thresholds of the windows that have ended.
     pub(crate) fn tick(&mut self, from: Timestamp, to: Timestamp) {
-        self.reached.retain(|(rule, _)| same_window(rule.window, from, to));
+        self.reached.retain(|(rule, _)| same_window(window_of(*rule), from, to));
     }
 
     /// Returns the thresholds that the counts reach, in the order in which they fire.
@@ -138,7 +139,8 @@ impl Truth {
 
     /// Returns the limit in force in the current window.
     pub(crate) fn limit(&self, rule: Rule, now: Timestamp) -> Option<u64> {
-        let lowered = self.limits_lowered_at.is_some_and(|at| !same_window(rule.window, at, now));
+        let lowered =
+            self.limits_lowered_at.is_some_and(|at| !same_window(window_of(rule), at, now));
         limit(rule, lowered)
     }
 
@@ -182,8 +184,8 @@ impl Call {
     /// Returns its part of a rule's count in the current window.
     fn counts_in(&self, rule: Rule, plan: &Plan, now: Timestamp) -> u64 {
         match self.ended {
-            Some((at, end)) if same_window(rule.window, at, now) => {
-                if same_window(rule.window, self.admitted_at, now) {
+            Some((at, end)) if same_window(window_of(rule), at, now) => {
+                if same_window(window_of(rule), self.admitted_at, now) {
                     amount(rule, plan, &plan.cost_after(end))
                 } else {
                     self.charged_in(rule, plan, now) + self.overrun_in(rule, plan, now)
@@ -195,7 +197,7 @@ impl Call {
 
     /// Returns the charges of its estimate and its amendment in the current window.
     fn charged_in(&self, rule: Rule, plan: &Plan, now: Timestamp) -> u64 {
-        let here = |at| same_window(rule.window, at, now);
+        let here = |at| same_window(window_of(rule), at, now);
         let estimate = amount(rule, plan, &plan.estimate);
         let admitted = if here(self.admitted_at) { estimate } else { 0 };
         let amended = match self.amended_at {
@@ -208,11 +210,11 @@ impl Call {
     /// Returns the overrun that its end has charged in the current window.
     fn overrun_in(&self, rule: Rule, plan: &Plan, now: Timestamp) -> u64 {
         let Some((at, end)) = self.ended else { return 0 };
-        if !same_window(rule.window, at, now) {
+        if !same_window(window_of(rule), at, now) {
             return 0;
         }
         let (actual, estimate) = (plan.cost_after(end), self.estimate(plan));
-        if same_window(rule.window, self.admitted_at, now) {
+        if same_window(window_of(rule), self.admitted_at, now) {
             return amount(rule, plan, &actual).saturating_sub(amount(rule, plan, &estimate));
         }
         let beyond = |tokens: fn(&Charge) -> u64| tokens(&actual).saturating_sub(tokens(&estimate));
@@ -236,7 +238,11 @@ fn amount(rule: Rule, plan: &Plan, charge: &Charge) -> u64 {
     if rule.scope == Scope::Asset && !plan.asset {
         return 0;
     }
-    charge.amount(rule.unit)
+    charge.amount(rule.unit().expect("a rule of amounts"))
+}
+
+fn window_of(rule: Rule) -> Window {
+    rule.window().expect("a rule of amounts")
 }
 
 pub(crate) fn same_window(window: Window, one: Timestamp, other: Timestamp) -> bool {

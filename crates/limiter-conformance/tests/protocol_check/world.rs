@@ -457,9 +457,12 @@ fn fired_of(crossing: &Crossing) -> Fired {
 }
 
 fn numbers(rule: limiter_core::Rule) -> [usize; 3] {
-    let window =
-        [Window::Minute, Window::Day, Window::Ever].iter().position(|it| *it == rule.window);
-    let unit = [Unit::Requests, Unit::Tokens, Unit::Credits].iter().position(|it| *it == rule.unit);
+    let window = [Window::Minute, Window::Day, Window::Ever]
+        .iter()
+        .position(|it| Some(*it) == rule.window());
+    let unit = [Unit::Requests, Unit::Tokens, Unit::Credits]
+        .iter()
+        .position(|it| Some(*it) == rule.unit());
     [
         rule.scope as usize,
         window.expect("a window of these worlds"),

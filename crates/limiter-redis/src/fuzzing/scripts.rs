@@ -73,6 +73,7 @@ fn listed(kind: u8, given: &[Vec<u8>]) -> Listed {
         life: number(1),
         numbers: numbers.map(Option::unwrap_or_default),
         texts: texts.map(Option::unwrap_or_default).collect(),
+        slots: None,
     }
 }
 

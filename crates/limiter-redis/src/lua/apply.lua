@@ -9,7 +9,8 @@
 -- Answers  { seconds, letters, microseconds }: for each call A applied, b to p applied but to the soft levels that are its bits
 --          above a, or R refused; A alone without calls; or T untimely, X after its last time, S stale, G a guard differs, L the
 --          ledger has something else, N it is full, W wrong type, C a record of another size; then the entry of the ledger or
---          the times at which it has room; then after A to p, R and N the records as they were, and after all others of each
+--          the times at which it has room, or 0; then of each set of slots ; and how many are held and when one is free, with a comma
+--          between; then after A to p, R and N the records as they were, and after all others of each
 --          level the records and the limits in the fields to show
 local MAX, KEEP, ROLL, ANEW, BEGIN, END = 9007199254740991, 0, 2, 3, 4, 5
 local STARTED, ACCOUNT = 255, 254
@@ -30,16 +31,16 @@ local first_guard, first_put = records + shown + 2, records + shown + 2 + 3 * gu
 local first_drop, given = first_put + 3 * puts, first_put + 3 * puts + 2 * drops
 --ledger
 local function answer(letters)
-  if string.find(letters, '^[ARNb-p]') then return { time[1] .. letters .. time[2], entry, all(found, 1, records) } end
-  local parts = { time[1] .. letters .. time[2], entry }
+  if string.find(letters, '^[ARNb-p]') then return { time[1] .. letters .. time[2], entry or 0, open, all(found, 1, records) } end
+  local parts = { time[1] .. letters .. time[2], entry or 0, open }
   for key = 1, shown > 0 and 2 * levels or 0 do
     local stored = redis.pcall('HMGET', KEYS[key], all(ARGV, records + 2, first_guard - 1))
-    if stored.err then return string.find(stored.err, 'WRONGTYPE') and { time[1] .. 'W' .. time[2], entry } or stored end
-    for n = 1, shown do parts[2 + (key - 1) * shown + n] = stored[n] end
+    if stored.err then return string.find(stored.err, 'WRONGTYPE') and { time[1] .. 'W' .. time[2], entry or 0, open } or stored end
+    for n = 1, shown do parts[3 + (key - 1) * shown + n] = stored[n] end
   end
   return parts
 end
-if failed then return string.find(failed.err, 'WRONGTYPE') and { time[1] .. 'W' .. time[2], entry } or failed end
+if failed then return string.find(failed.err, 'WRONGTYPE') and { time[1] .. 'W' .. time[2], entry or 0, open } or failed end
 if ledger > 0 and is_listed() then return answer('L') end
 if now < from or now >= till then return answer('T') end
 if not_after > 0 then
@@ -150,6 +151,7 @@ for _ = 1, calls do
       take, base = take + 2, base + stride
     end
   end
+  for level in pairs(out_of_slots) do short[level] = true end
   spared = 0
   for level in pairs(short) do
     local bit = 2 ^ (level - 1)

@@ -1,10 +1,35 @@
 -- The ledger of a key, by kind: 1 an id that must be new, 2 a reservation that must be new, 3 one that must be as given. It is
 -- given an id; how long that is remembered in ms (negative: as before) and two bounds, or a bound and how long an id that it
 -- confirms is remembered; then by kind: the id that it confirms or ''; what stands before and after the windows; the
--- entry that must be there, and what takes its place.
+-- entry that must be there, and what takes its place. A reservation comes with its slots, or '': how many sets there are, how long
+-- a slot is held in ms, and of each set the number of its key, its level from 0 and the most slots that may be held; and with
+-- their holder. One that is new takes a slot of each set, one that goes on renews those that it still holds, one that ends frees them.
 local order, entries, ended = KEYS[2 * levels + 1], KEYS[2 * levels + 2], KEYS[2 * levels + 3]
 local id, entry, known, life, most, most_ended = ARGV[given], false
 local last = 9007199254740991 -- Timestamp::MAX
+local slots, holder, open, out_of_slots = ledger > 1 and ARGV[given + 4] or '', ARGV[given + 5], false, {}
+-- Does something with each set.
+local function each_set(act)
+  local count, held_for, place = struct.unpack('<Bi7', slots)
+  for _ = 1, count do
+    local key, level, limit
+    key, level, limit, place = struct.unpack('<BBi7', slots, place)
+    act(KEYS[key], level, limit, held_for)
+  end
+end
+if ledger == 2 and slots ~= '' then
+  -- Of each set how many slots are held, and when one is free if none is. Levels without a free one are out of slots.
+  local after, told = string.format('(%.0f', now), ''
+  each_set(function(key, level, limit)
+    local held, frees = redis.call('ZCOUNT', key, after, '+inf'), ''
+    if held >= limit then
+      frees = redis.call('ZRANGEBYSCORE', key, after, '+inf', 'WITHSCORES', 'LIMIT', held - limit, 1)[2] or ''
+      out_of_slots[level + 1] = true
+    end
+    told = told .. ';' .. held .. ',' .. frees
+  end)
+  open = told
+end
 -- Whether the ledger has something else.
 local function is_listed()
   life, most, most_ended = struct.unpack('<i7i7i7', ARGV[given + 1])
@@ -50,12 +75,30 @@ local function remember(identities, spared)
     redis.call('HSET', entries, id, struct.pack('<i7B', ends, spared) .. first .. identities .. second)
     redis.call('ZADD', order, ends, id)
     if known then redis.call('ZREM', ended, id) end -- it ended, and has run out
+    if slots ~= '' then
+      each_set(function(key, level, _, held_for)
+        if spared % 2 ^ (level + 1) >= 2 ^ level then return end
+        redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+        redis.call('ZADD', key, math.min(now + held_for, last), holder)
+        if clock_arguments == 0 and redis.call('PTTL', key) < held_for then redis.call('PEXPIRE', key, 2 * held_for + 60000) end
+      end)
+    end
   elseif not ends then
     redis.call('HSET', entries, id, string.sub(entry, 1, 8) .. second)
+    if slots ~= '' then
+      each_set(function(key, _, _, held_for)
+        local held_until = redis.call('ZSCORE', key, holder)
+        if held_until and held_until + 0 > now then
+          redis.call('ZADD', key, math.min(now + held_for, struct.unpack('<i7', entry), last), holder)
+          if clock_arguments == 0 and redis.call('PTTL', key) < held_for then redis.call('PEXPIRE', key, 2 * held_for + 60000) end
+        end
+      end)
+    end
   else
     redis.call('HSET', entries, id, struct.pack('<i7B', ends, 0) .. second)
     redis.call('ZREM', order, id)
     redis.call('ZADD', ended, ends, id)
+    if slots ~= '' then each_set(function(key) redis.call('ZREM', key, holder) end) end
   end
   -- Should the key not be called any more, Redis forgets what has passed: put off so far each time that it is done rarely. By a
   -- manual clock it does not, since that and the life of a Redis key do not fit together.

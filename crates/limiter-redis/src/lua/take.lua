@@ -30,7 +30,7 @@ for group = 1, {last_group} do
         repeat
           {amounts}, at = unpack('<{amounts_format}', operation, at)
           {left}
-          if {enough} then
+          if {enough}{slots} then
             {take}
             letters, applied = letters .. 'A', true
           else

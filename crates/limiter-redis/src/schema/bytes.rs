@@ -38,15 +38,6 @@ impl<'a> Reader<'a> {
         Ok(slice)
     }
 
-    /// Reads a byte that is 0 or 1.
-    pub(crate) fn flag(&mut self, otherwise: &'static str) -> Result<bool, Misread> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(Misread::Corrupt(otherwise)),
-        }
-    }
-
     /// Reads a count, which is never negative.
     pub(crate) fn count(&mut self) -> Result<u64, Misread> {
         u64::try_from(self.int::<7>()?).map_err(|_| OUT_OF_BOUNDS)

@@ -2,17 +2,19 @@
 //!
 //! | part of a scope | bytes |
 //! |---|---|
-//! | whether it is listed | 1 |
+//! | whether it is listed, 1; whether it has a parallel limit, 2 | 1 |
+//! | the parallel limit, if it has one | 7 |
 //! | the number of limits in force; of each its window and unit, and the amount | 1 + n × (1 + 7) |
 //! | the number of windows with pending limits; of each the window, and its limits as above | 1 + … |
 //! | the number of changes that took effect at once | 4 |
 //! | the number of limits that count since such a change; of each its window and unit, and the change | 1 + n × (1 + 4) |
 //!
-//! The field `g` begins with format 1, flags 1, expiry 7, thresholds 4, generations 4, the name of the time zone 1 + n.
+//! The field `g` begins with format 1, flags 1, expiry 7, thresholds 4, generations 4, the name of the time zone 1 + n, and 7 of
+//! the parallel limit of other assets, if they have one: with it alone they have no field of their own.
 
 use limiter_core::{
-    AssetId, KeyKind, KeySettings, KeyState, Limit, Limits, MAX_COUNT, Pending, Record, ScopeState,
-    Since, Thresholds, TimeZone, Timestamp, Unit, Window,
+    AssetId, KeyKind, KeySettings, KeyState, Limit, Limits, MAX_COUNT, Pending, Record, ScopeId,
+    ScopeState, Since, Thresholds, TimeZone, Timestamp, Unit, Window,
 };
 
 use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, timestamp};
@@ -27,6 +29,7 @@ pub(crate) fn write_global(state: &KeyState) -> Vec<u8> {
         settings.denies_other,
         settings.own_thresholds,
         settings.kind == KeyKind::Group,
+        state.parallel_limit(&ScopeId::OTHER).is_some(),
     ];
     let flags = (0..).zip(flags).fold(0, |all, (bit, is_set)| all | u8::from(is_set) << bit);
     let mut bytes = vec![FORMAT, flags];
@@ -36,19 +39,25 @@ pub(crate) fn write_global(state: &KeyState) -> Vec<u8> {
     let zone = settings.time_zone.name().as_bytes();
     bytes.push(zone.len() as u8);
     bytes.extend(zone);
-    write_scope(&mut bytes, state.global(), true);
+    if let Some(limit) = state.parallel_limit(&ScopeId::OTHER) {
+        push_int::<7>(&mut bytes, limit.cast_signed());
+    }
+    write_scope(&mut bytes, state.global(), true, state.parallel_limit(&ScopeId::GLOBAL));
     bytes
 }
 
-/// The field of an asset, or of other assets.
-pub(crate) fn write_asset(scope: &ScopeState, listed: bool) -> Vec<u8> {
+/// The field of an asset, or of other assets, whose parallel limit stands elsewhere.
+pub(crate) fn write_asset(scope: &ScopeState, listed: bool, parallel: Option<u64>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
-    write_scope(&mut bytes, scope, listed);
+    write_scope(&mut bytes, scope, listed, parallel);
     bytes
 }
 
-fn write_scope(bytes: &mut Vec<u8>, scope: &ScopeState, listed: bool) {
-    bytes.push(u8::from(listed));
+fn write_scope(bytes: &mut Vec<u8>, scope: &ScopeState, listed: bool, parallel: Option<u64>) {
+    bytes.push(u8::from(listed) | u8::from(parallel.is_some()) << 1);
+    if let Some(limit) = parallel {
+        push_int::<7>(bytes, limit.cast_signed());
+    }
     write_limits(bytes, &scope.record().limits());
     let pending = scope.all_pending();
     bytes.push(pending.len() as u8);
@@ -87,7 +96,7 @@ pub(crate) fn read_state<'a>(
         _ => return Err(Misread::Newer),
     }
     let flags = reader.byte()?;
-    if flags >= 1 << 5 {
+    if flags >= 1 << 6 {
         return Err(Misread::Corrupt("a setting that does not exist"));
     }
     let has = |bit: u8| flags & (1 << bit) != 0;
@@ -105,21 +114,27 @@ pub(crate) fn read_state<'a>(
     let length = reader.byte()?;
     let zone = str::from_utf8(reader.slice(length.into())?).map_err(|_| NO_ZONE)?;
     let zone: TimeZone = zone.parse().map_err(|_| NO_ZONE)?;
+    let mut parallel = Vec::new();
+    if has(5) {
+        parallel.push((ScopeId::OTHER, reader.count()?));
+    }
     let limits = ScopeLimits::read(&mut reader)?;
     reader.end()?;
+    parallel.extend(limits.parallel.map(|limit| (ScopeId::GLOBAL, limit)));
     let (stamp, global) = limits.scope(hot, true, thresholds, &zone)?;
     let of_scope = |hot: &[u8], cold: &[u8]| {
         let mut reader = Reader::new(cold);
         let limits = ScopeLimits::read(&mut reader)?;
         reader.end()?;
         let (_, scope) = limits.scope(hot, false, thresholds, &zone)?;
-        Ok::<_, Misread>((limits.listed, scope))
+        Ok::<_, Misread>((limits, scope))
     };
-    let assets = assets.into_iter().map(|(id, hot, cold)| {
-        let (listed, scope) = of_scope(hot, cold)?;
-        Ok((id, listed, scope))
-    });
-    let assets: Vec<_> = assets.collect::<Result<_, Misread>>()?;
+    let mut counted = Vec::new();
+    for (id, hot, cold) in assets {
+        let (limits, scope) = of_scope(hot, cold)?;
+        parallel.extend(limits.parallel.map(|limit| (ScopeId::asset(id.clone()), limit)));
+        counted.push((id, limits.listed, scope));
+    }
     let other = other.map(|(hot, cold)| of_scope(hot, cold).map(|(_, scope)| scope)).transpose()?;
     let settings = KeySettings {
         kind: match (has(0), has(4)) {
@@ -135,14 +150,15 @@ pub(crate) fn read_state<'a>(
         generations,
         time_zone: zone.clone(),
     };
-    let state = KeyState::from_parts(settings, global, assets, other)
+    let state = KeyState::from_parts(settings, global, counted, other)
         .map_err(|_| Misread::Corrupt("more assets than a key may have"))?;
-    Ok(Known { stamp, state })
+    Ok(Known { stamp, state: state.with_parallel_limits(parallel) })
 }
 
 /// The cold part of a scope.
 struct ScopeLimits {
     listed: bool,
+    parallel: Option<u64>,
     in_force: Limits,
     pending: Pending,
     changes: u32,
@@ -151,7 +167,12 @@ struct ScopeLimits {
 
 impl ScopeLimits {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Misread> {
-        let listed = reader.flag("an asset that is neither listed nor not")?;
+        let flags = reader.byte()?;
+        if flags >= 1 << 2 {
+            return Err(Misread::Corrupt("an asset that is neither listed nor not"));
+        }
+        let (listed, is_parallel) = (flags & 1 != 0, flags & 2 != 0);
+        let parallel = if is_parallel { Some(reader.count()?) } else { None };
         let in_force = read_limits(reader, None)?;
         let mut pending = Pending::new();
         for _ in 0..reader.byte()? {
@@ -167,7 +188,7 @@ impl ScopeLimits {
             let (window, unit) = limit_of(reader.byte()?)?;
             since.push((window, unit, u32::from_le_bytes(reader.array()?)));
         }
-        Ok(Self { listed, in_force, pending, changes, since })
+        Ok(Self { listed, parallel, in_force, pending, changes, since })
     }
 
     fn scope(

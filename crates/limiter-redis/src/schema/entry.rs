@@ -6,6 +6,7 @@
 //! | of an open one: the levels in shadow that did not admit it, as bits | 1 |
 //! | 0 open, 1 settled, 2 cancelled | 1 |
 //! | requests, input tokens, output tokens and credits as reserved, and the same as estimated now | 2 × 4 × 7 |
+//! | of an open one: the slots that it holds, as bits; those of levels that did not admit it are none | 2 |
 //! | of an open one: the number of scopes that were compared; of each its level and which one it is, its windows as bits, and the number of changes of its limits | 1 + n × (1 + 1 + 4) |
 //! | … then of each: the generation, and of each window that ends its end and rebases | 4 + n × (6 + 1) |
 //! | of an ended one: requests, input tokens, output tokens and credits as charged; the token of the call that ended it | 4 × 7 + 16 |
@@ -14,7 +15,7 @@
 use limiter_core::prepare::Prepared;
 use limiter_core::{
     Admission, AdmittedScope, AssetId, Charge, Credits, LevelPlace, LevelSet, Reservation,
-    ReservationEnd, Scope, Span, Timestamp, Window,
+    ReservationEnd, Scope, Slots, Span, Timestamp, Window,
 };
 
 use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, timestamp};
@@ -36,12 +37,14 @@ pub(crate) struct Entry {
 /// The bytes before the windows that admitted a new reservation: those that the operation leads to.
 pub(crate) fn before_windows(
     estimate: &Charge,
+    slots: Slots,
     prepared: &Prepared,
     known: &KnownLevels,
 ) -> Vec<u8> {
     let mut bytes = vec![OPEN];
     push_charge(&mut bytes, estimate);
     push_charge(&mut bytes, estimate);
+    bytes.extend(slots.bits().to_le_bytes());
     let places: Vec<_> = prepared.places().collect();
     bytes.push(places.len() as u8);
     for (place, step) in places.into_iter().zip(&prepared.operation().steps) {
@@ -64,7 +67,7 @@ pub(crate) fn amended(before: &[u8], reservation: &Reservation, estimate: &Charg
     let mut bytes = vec![OPEN];
     push_charge(&mut bytes, reservation.reserved());
     push_charge(&mut bytes, estimate);
-    bytes.extend_from_slice(before.get(SCOPES_AT..).unwrap_or_default());
+    bytes.extend_from_slice(before.get(SLOTS_AT..).unwrap_or_default());
     bytes
 }
 
@@ -99,7 +102,13 @@ pub(crate) fn read_entry(bytes: &[u8]) -> Result<Entry, Misread> {
     let reserved = read_charge(&mut reader)?;
     let estimate = read_charge(&mut reader)?;
     let (mut admission, mut ended_by) = (Admission::default(), None);
+    let mut slots = Slots::NONE;
     let end = if state == OPEN {
+        let held = Slots::from_bits(u16::from_le_bytes(reader.array()?));
+        if held.but(LevelSet::NONE) != held {
+            return Err(NO_SLOTS);
+        }
+        slots = held.but(spared);
         admission = read_admission(&mut reader, spared)?;
         None
     } else {
@@ -120,7 +129,7 @@ pub(crate) fn read_entry(bytes: &[u8]) -> Result<Entry, Misread> {
         Some(_) => return Err(NO_ASSET),
     };
     let reservation = Reservation::from_parts(asset, reserved, estimate, admission, end);
-    Ok(Entry { until, reservation, ended_by })
+    Ok(Entry { until, reservation: reservation.with_slots(slots), ended_by })
 }
 
 fn read_admission(reader: &mut Reader<'_>, spared: LevelSet) -> Result<Admission, Misread> {
@@ -172,9 +181,10 @@ pub(crate) const REMEMBERED: usize = 7 + 1;
 const OPEN: u8 = 0;
 const SETTLED: u8 = 1;
 const CANCELLED: u8 = 2;
-/// Where the scopes that admitted it begin.
-const SCOPES_AT: usize = 7 + 1 + 1 + 8 * 7;
+/// Where its slots stand, and then the scopes that admitted it.
+const SLOTS_AT: usize = 7 + 1 + 1 + 8 * 7;
 /// How many kinds of scopes a level has room for.
 const SCOPES: usize = 4;
 const NO_WINDOWS: Misread = Misread::Corrupt("a reservation of windows that do not exist");
+const NO_SLOTS: Misread = Misread::Corrupt("slots of scopes that do not exist");
 const NO_ASSET: Misread = Misread::Corrupt("a reservation of no asset that exists");

@@ -5,7 +5,7 @@ use limiter_core::operation::{CellStep, Guard, Operation, Origin, Step, WindowSt
 use limiter_core::{
     ANY, Admission, AdmittedScope, Charge, Credits, DayHistory, KeyConfig, KeyId, KeyKind, Ladder,
     LevelSet, Limits, MAX_COUNT, Pending, Reservation, ReservationEnd, Scope, ScopeState, Since,
-    Span, Stops, Take, Thresholds, TimeZone, Unit, Window, prepare,
+    Slots, Span, Stops, Take, Thresholds, TimeZone, Unit, Window, prepare,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -118,7 +118,10 @@ fn entry() -> Vec<u8> {
         windows([(Window::Minute, 2), (Window::Day, 3)]),
     ];
     let (until, spared) = (ints::<7>(&[NOON.unix_ms() + 1]), vec![0]);
-    [until, spared, vec![0], ints::<7>(&numbers), admitted.concat(), b"am1".to_vec()].concat()
+    // Of all calls of the group, and of the asset of the key.
+    let slots = vec![0b10_0001, 0];
+    [until, spared, vec![0], ints::<7>(&numbers), slots, admitted.concat(), b"am1".to_vec()]
+        .concat()
 }
 
 /// A key and its group, as they were read: the two are alike.
@@ -148,8 +151,8 @@ fn a_key_is_written_and_read_by_its_layout() {
         assert_eq!(written.collect::<Vec<_>>(), [hot(), hot_asset(), hot_other()]);
         let (_, listed, asset) = state.assets().next().unwrap();
         assert_eq!(write_global(&state), cold(code));
-        assert_eq!(write_asset(asset, listed), cold_asset());
-        assert_eq!(write_asset(state.other().unwrap(), false), cold_other());
+        assert_eq!(write_asset(asset, listed, None), cold_asset());
+        assert_eq!(write_asset(state.other().unwrap(), false, None), cold_other());
         let known = read(&fields(code)).unwrap();
         assert_eq!((known.stamp, known.state), (STAMP, state));
     }
@@ -174,7 +177,7 @@ fn settings_are_read_as_they_were_written() {
         };
         let hot: Vec<_> = state.every_scope().map(hot).collect();
         let assets: Vec<_> =
-            state.assets().map(|(_, listed, scope)| write_asset(scope, listed)).collect();
+            state.assets().map(|(_, listed, scope)| write_asset(scope, listed, None)).collect();
         let assets = hot[1..].iter().zip(&assets).map(|(hot, cold)| (m1(), &hot[..], &cold[..]));
         let known = read_state(&hot[0], &write_global(&state), assets, None).unwrap();
         assert_eq!(known.state, state);
@@ -215,7 +218,7 @@ fn pending_limits_of_each_window_are_read_as_they_were_written() {
         let since: Since = [(Window::Minute, Unit::InputTokens, 7)].into_iter().collect();
         let scope = ScopeState::from_parts(asset.record().clone(), pending, u32::MAX, since);
         let mut fields = fields(0);
-        fields[3] = write_asset(&scope, true);
+        fields[3] = write_asset(&scope, true, None);
         let known = read(&fields).unwrap();
         assert_eq!(known.state.assets().next().unwrap(), (id, true, &scope));
     }
@@ -231,7 +234,7 @@ fn a_window_that_will_have_limits_is_read_as_it_was_written() {
     let scope = ScopeState::from_parts(asset.record().clone(), pending, 0, Since::new());
     let mut fields = fields(0);
     fields[2].splice(11..11, windows([(Window::Hour, 5)]));
-    fields[3] = write_asset(&scope, true);
+    fields[3] = write_asset(&scope, true, None);
     let known = read(&fields).unwrap();
     let (_, _, read) = known.state.assets().next().unwrap();
     assert_eq!(read.pending(Window::Hour), Some(&hourly));
@@ -245,7 +248,7 @@ fn bytes_that_no_version_writes_are_no_key() {
     let unaligned = ints::<6>(&[NOON.unix_ms() / 1_000 + 61]);
     let damages: [(&str, usize, usize, &[u8]); 30] = [
         ("no format", 1, 0, &[0]),
-        ("a setting that does not exist", 1, 1, &[1 << 5]),
+        ("a setting that does not exist", 1, 1, &[1 << 6]),
         ("an admin and a group", 1, 1, &[1 | 1 << 4]),
         ("an expiry out of bounds", 1, 2, &[1, 0, 0, 0, 0, 0, 0x40]),
         ("a threshold above 100 %", 1, 10, &[101]),
@@ -254,7 +257,7 @@ fn bytes_that_no_version_writes_are_no_key() {
         ("a time zone that does not exist", 1, 18, b"XYZ"),
         ("a time zone that is no text", 1, 18, &[0xff]),
         ("a time zone of another length", 1, 17, &[2]),
-        ("neither listed nor not", 1, 21, &[2]),
+        ("neither listed nor not", 1, 21, &[4]),
         ("more limits than there are", 1, 22, &[4]),
         ("less limits than there are", 1, 22, &[2]),
         ("a limit of no window", 1, 23, &[6 * 8]),
@@ -321,13 +324,14 @@ fn an_open_reservation_is_written_and_read_by_its_layout() {
     let of = Subject { key: &key, asset: Some(&asset) };
     let prepared = prepare::check(&known.met(of), &[estimate], true, NOON);
     let scopes_at = 1 + 8 * 7;
-    let before = before_windows(&estimate, &prepared, &known);
+    let slots = Slots::NONE.with(0, Scope::Global).with(3, Scope::Other);
+    let before = before_windows(&estimate, slots, &prepared, &known);
     assert_eq!(before[..1 + 4 * 7], stored[REMEMBERED..REMEMBERED + 1 + 4 * 7]);
     assert_eq!(before[1 + 4 * 7..scopes_at], stored[9..9 + 4 * 7], "the same as estimated");
     // Of each level the global scope and that of the asset. No change of limits had taken effect at once.
     let scopes = [(0, 0b10_0101), (1, 0b101), (4, 0b10_0101), (5, 0b101)];
     let scopes = scopes.map(|(scope, windows)| [scope, windows, 0, 0, 0, 0]).concat();
-    assert_eq!(before[scopes_at..], [vec![4], scopes].concat());
+    assert_eq!(before[scopes_at..], [vec![1, 0b100_0000, 4], scopes].concat());
     assert_eq!(after_windows(Some(&asset)), b"am1");
     assert_eq!(after_windows(None), b"");
 
@@ -337,7 +341,7 @@ fn an_open_reservation_is_written_and_read_by_its_layout() {
         let read = read_entry(&[&stored[..REMEMBERED], &amended].concat()).unwrap().reservation;
         let expected =
             Reservation::from_parts(Some(m1()), charge([1, 2, 3, 4]), more, admitted(), None);
-        assert_eq!(read, expected);
+        assert_eq!(read, expected.with_slots(reservation.slots()));
     }
 }
 
@@ -352,14 +356,15 @@ fn a_level_that_a_reservation_was_not_charged_to_is_none_that_admitted_it() {
         let read = read_entry(&[&stored[..REMEMBERED], &amended].concat()).unwrap().reservation;
         assert_eq!(read.admission(), reservation.admission());
         let scopes = reservation.admission().scopes().iter();
-        scopes.map(|scope| (scope.level, scope.scope)).collect::<Vec<_>>()
+        let scopes = scopes.map(|scope| (scope.level, scope.scope)).collect::<Vec<_>>();
+        (scopes, read.slots().iter().collect::<Vec<_>>())
     };
     let (group, key, asset) = ((0, Scope::Global), (1, Scope::Global), (1, Scope::Asset));
-    assert_eq!(admitted_by(&[]), [group, key, asset]);
-    assert_eq!(admitted_by(&[0]), [key, asset]);
-    assert_eq!(admitted_by(&[1]), [group]);
-    assert_eq!(admitted_by(&[0, 1]), []);
-    assert_eq!(admitted_by(&[2, 3]), [group, key, asset]);
+    assert_eq!(admitted_by(&[]), (vec![group, key, asset], vec![group, asset]));
+    assert_eq!(admitted_by(&[0]), (vec![key, asset], vec![asset]));
+    assert_eq!(admitted_by(&[1]), (vec![group], vec![group]));
+    assert_eq!(admitted_by(&[0, 1]), (vec![], vec![]));
+    assert_eq!(admitted_by(&[2, 3]), (vec![group, key, asset], vec![group, asset]));
 }
 
 #[test]
@@ -390,14 +395,16 @@ fn bytes_that_no_version_writes_are_no_reservation() {
     for at in 0..asset_at {
         assert_is!(read_entry(&stored[..at]), Err(Misread::Corrupt(_)), "{at}");
     }
-    let damages: [(&str, usize, &[u8]); 9] = [
+    let damages: [(&str, usize, &[u8]); 11] = [
         ("a time out of bounds", 0, &[0, 0, 0, 0, 0, 0, 0x20]),
         ("no end", 8, &[3]),
         ("negative requests", 9, &[0xff; 7]),
         ("negative tokens", 16, &[0xff; 7]),
         ("more tokens than can be counted", 16, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f]),
         ("credits out of bounds", 30, &[0, 0, 0, 0, 0, 0, 0x20]),
-        ("a scope that does not exist", 66, &[3]),
+        ("a slot of no scope", 65, &[0b1000]),
+        ("a slot of no scope of the fourth level", 66, &[0b1000_0000]),
+        ("a scope that does not exist", 68, &[3]),
         ("no asset", asset_at, b"b"),
         ("an asset that is no text", asset_at + 1, &[0xff]),
     ];
@@ -599,7 +606,7 @@ fn each_level_is_packed_with_its_records_and_its_stamps() {
 /// An answer of `apply`, of a head and of no entry, with these parts.
 fn answer(head: &[u8], parts: &[Option<Vec<u8>>]) -> Value {
     let parts = parts.iter().map(|part| part.as_deref().map_or(Value::Nil, bulk));
-    Value::Array([bulk(head), Value::Nil].into_iter().chain(parts).collect())
+    Value::Array([bulk(head), Value::Nil, Value::Nil].into_iter().chain(parts).collect())
 }
 
 #[test]
@@ -678,6 +685,40 @@ fn a_letter_says_in_which_levels_a_call_did_not_fit() {
         let reply = self::answer(format!("1760011200{odd}0").as_bytes(), &[]);
         assert_is!(Answer::of_apply(&reply), Err(NOT_AN_ANSWER), "{odd}");
     }
+}
+
+#[test]
+fn an_answer_tells_how_many_slots_are_held_and_when_one_is_free() {
+    let open = |told: &str| {
+        let reply = Value::Array(vec![bulk(b"1760011200R0"), Value::Nil, bulk(told.as_bytes())]);
+        Answer::of_apply(&reply).map(|answer| answer.open)
+    };
+    assert_eq!(open(""), Ok(vec![]));
+    let told = open(";2,;3,1760011200001");
+    assert_eq!(told, Ok(vec![(2, None), (3, Some(after_noon()))]));
+    for odd in [";", ";2", ";x,", ";2,x", ";2,1.5", ";-1,"] {
+        assert!(open(odd).is_err(), "{odd}");
+    }
+}
+
+/// With it alone, other assets have no field of their own.
+#[test]
+fn parallel_limits_are_written_and_read_again() {
+    let known = read(&fields(0)).unwrap();
+    let (of_asset, scopes) = (ScopeId::asset(m1()), [ScopeId::GLOBAL, ScopeId::OTHER]);
+    let limits = scopes.into_iter().chain([of_asset.clone()]).zip([0, 7, MAX_COUNT]);
+    let state = known.state.clone().with_parallel_limits(limits.clone());
+    let mut fields = fields(0);
+    fields[1] = write_global(&state);
+    let (_, listed, scope) = state.assets().next().unwrap();
+    fields[3] = write_asset(scope, listed, state.parallel_limit(&of_asset));
+    assert_eq!(read(&fields).unwrap().state, state);
+    assert_eq!(fields[1].len() - write_global(&known.state).len(), 14, "two more numbers");
+    let mut damaged = fields.clone();
+    damaged[1].truncate(30);
+    assert!(read(&damaged).is_err());
+    damaged[3][0] = 4;
+    assert!(read(&damaged).is_err());
 }
 
 fn closed(account: [i64; 4], field: &[u8]) -> Vec<u8> {
@@ -872,7 +913,8 @@ fn charge([requests, input, output, credits]: [u64; 4]) -> Charge {
 
 fn reserved() -> Reservation {
     let (reserved, estimate) = (charge([1, 2, 3, 4]), charge([5, 6, 7, 8]));
-    Reservation::from_parts(Some(m1()), reserved, estimate, admitted(), None)
+    let reservation = Reservation::from_parts(Some(m1()), reserved, estimate, admitted(), None);
+    reservation.with_slots(Slots::NONE.with(0, Scope::Global).with(1, Scope::Asset))
 }
 
 fn admitted() -> Admission {

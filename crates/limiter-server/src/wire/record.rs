@@ -217,7 +217,8 @@ fn hidden(of: &Limits) -> Limits {
         WINDOWS.contains(&limit.window) && units.contains(&limit.unit)
             || (limit.window, limit.unit) == (Window::Ever, Unit::Credits)
     };
-    of.iter().filter(|limit| !is_shown(limit)).collect()
+    let kept: Limits = of.iter().filter(|limit| !is_shown(limit)).collect();
+    kept.with_parallel(of.parallel())
 }
 
 impl KeyAnswer {

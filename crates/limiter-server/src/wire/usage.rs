@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use limiter::usage::ScopeUsage;
-use limiter::{AssetId, Scope, Unit, Usage, Window};
+use limiter::{AssetId, Measure, Scope, Unit, Usage, Window};
 use serde::Serialize;
 
 use super::keys::{key_id, refuse_group};
@@ -56,7 +56,7 @@ fn rows(usage: &Usage) -> Vec<UsageRow> {
 
 /// Returns whether a scope has a limit of requests or tokens, in force or pending.
 fn is_capped(usage: &ScopeUsage) -> bool {
-    let in_force = usage.rules.iter().map(|state| state.rule.unit);
+    let in_force = usage.rules.iter().filter_map(|state| state.rule.unit());
     let pending = usage.pending.iter().flat_map(|pending| pending.limits.iter());
     in_force.chain(pending.map(|limit| limit.unit)).any(|unit| unit != Unit::Credits)
 }
@@ -66,7 +66,7 @@ fn is_capped(usage: &ScopeUsage) -> bool {
 fn row(usage: &ScopeUsage) -> UsageRow {
     let limit = |window, unit| {
         let mut rules = usage.rules.iter();
-        rules.find(|state| (state.rule.window, state.rule.unit) == (window, unit))
+        rules.find(|state| state.rule.measure == Measure::Amount(window, unit))
     };
     let tokens = TokenType::shown(|window, unit| limit(window, unit).is_some()).unit();
     let of_day = |unit| limit(Window::Day, unit).map(|state| state.limit);

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 use limiter::decision::RuleState;
-use limiter::{KeyId, Rule, Unit};
+use limiter::{KeyId, Measure, Rule, Unit};
 
 use super::insert_text;
 use crate::standing::{Standing, whole_seconds, window_seconds};
@@ -46,8 +46,19 @@ macro_rules! names {
     };
 }
 
+/// The names of all parallel limits, by the depth of the group and the scope.
+macro_rules! parallel {
+    ($($level:literal)+) => {
+        [$([
+            concat!($level, "parallel"),
+            concat!($level, "asset-parallel"),
+            concat!($level, "other-parallel"),
+        ]),+]
+    };
+}
+
 /// Returns the name of a rule in the fields and in problem bodies: `permin`, `perday`, `tokens-permin`,
-/// `output-tokens-permonth`, `credits-ever` and so on, with `asset-` or `other-` before it.
+/// `output-tokens-permonth`, `credits-ever`, `parallel` and so on, with `asset-` or `other-` before it.
 ///
 /// A rule of a group has its place in the path of the key before that: `group1-permin` is one of the outermost group,
 /// `group2-asset-perday` one of the group beneath. So the names of all rules that a call meets differ, and all are short ASCII,
@@ -57,18 +68,24 @@ pub fn policy_name(group: Option<&KeyId>, rule: Rule) -> &'static str {
     /// A key lies beneath all of its groups.
     const MOST_GROUPS: usize = KeyId::MAX_SEGMENTS - 1;
     const NAMES: [[[[&str; 5]; 6]; 3]; 1 + MOST_GROUPS] = names!("" "group1-" "group2-" "group3-");
+    const PARALLEL: [[&str; 3]; 1 + MOST_GROUPS] = parallel!("" "group1-" "group2-" "group3-");
     let level = group.map_or(0, KeyId::depth).min(MOST_GROUPS);
-    NAMES[level][rule.scope as usize][rule.window as usize][rule.unit as usize]
+    match rule.measure {
+        Measure::Amount(window, unit) => {
+            NAMES[level][rule.scope as usize][window as usize][unit as usize]
+        }
+        Measure::Parallel => PARALLEL[level][rule.scope as usize],
+    }
 }
 
 fn policy(list: &mut String, state: &RuleState) {
     push_name(list, policy_name(state.group.as_ref(), state.rule));
     push_parameter(list, ";q=", state.limit.min(LARGEST_INTEGER));
-    list.push_str(match state.rule.unit {
-        Unit::Requests | Unit::Credits => "",
-        Unit::Tokens => r#";qu="tokens""#,
-        Unit::InputTokens => r#";qu="input-tokens""#,
-        Unit::OutputTokens => r#";qu="output-tokens""#,
+    list.push_str(match state.rule.unit() {
+        None | Some(Unit::Requests | Unit::Credits) => "",
+        Some(Unit::Tokens) => r#";qu="tokens""#,
+        Some(Unit::InputTokens) => r#";qu="input-tokens""#,
+        Some(Unit::OutputTokens) => r#";qu="output-tokens""#,
     });
     if let Some(seconds) = window_seconds(state) {
         push_parameter(list, ";w=", seconds);

@@ -219,6 +219,41 @@ async fn a_call_that_cannot_be_remembered_is_503_with_the_time_at_which_there_is
     assert_eq!(over_grpc.headers()["retry-after"], "30");
 }
 
+/// Most calls end long before their slots expire, so that a caller tries again soon.
+#[tokio::test]
+async fn a_call_that_finds_no_slot_is_429_and_retried_after_a_second() {
+    let world = World::new().await;
+    let layer = world.layer().reserve(|_| Ok(tokens(1, 0)), |_| Settlement::Keep);
+    let statuses = StatusMap::new().with_minute_limits(StatusCode::from_u16(497).unwrap());
+    let service = hello(layer.statuses(statuses).build()).await;
+    let limits = Limits::builder().requests_per_day(9).parallel(1).build().unwrap();
+    let ci = world.member(named("ci").with_global(limits)).await;
+    let open = world.limiter.reserve(&ci.id, None, &tokens(1, 0)).await.unwrap();
+    let mut open = open.allowed().expect("a slot is free");
+    let answer = service.call(&ci).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (497, Some("1")));
+    // What has no window is in no header.
+    let policies = answer.header("ratelimit-policy").unwrap();
+    assert_eq!(policies, r#""perday";q=9;w=86400"#);
+    let problem = answer.problem();
+    assert_eq!(problem["violated-policies"][0], "parallel");
+    assert_eq!(
+        (&problem["binding"], &problem["retry_after"]),
+        (&"global/parallel".into(), &1.into())
+    );
+    let violation = &problem["violations"][0];
+    assert_eq!(
+        (&violation["limit"], &violation["used"], &violation["asked"]),
+        (&1.into(), &1.into(), &1.into())
+    );
+    assert!(violation.get("window").is_none() && violation.get("unit").is_none(), "{violation}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("1 of 1 calls in parallel are open for all calls"), "{detail}");
+    open.cancel().await.unwrap();
+    assert_eq!(service.call(&ci).await.status, 200);
+    assert_eq!(service.call(&ci).await.status, 200, "each call gives its slot back");
+}
+
 #[tokio::test]
 async fn a_call_that_never_fits_gets_no_retry_time() {
     let world = World::new().await;

@@ -29,7 +29,7 @@ proptest! {
                 dialect.write(Standing::from(&decision), &mut headers);
             }
             let is_shown = |state: &RuleState| {
-                state.rule.window != Window::Ever && state.rule.unit != Unit::Credits
+                state.rule.window() != Some(Window::Ever) && state.rule.unit() != Some(Unit::Credits)
             };
             let rules: Vec<RuleState> = decision.rules().filter(is_shown).collect();
             if rules.is_empty() {
@@ -49,7 +49,7 @@ fn check_draft(decision: &Decision, rules: &[RuleState], headers: &HeaderMap, no
     assert_eq!(policies.len(), rules.len());
     for (state, (name, parameters)) in rules.iter().zip(&policies) {
         assert_eq!(name, name_of(state));
-        let (end, window) = (state.resets_at.unwrap(), state.rule.window);
+        let (end, window) = (state.resets_at.unwrap(), state.rule.window().unwrap());
         assert_eq!(number(parameters, "q"), state.limit.min(LARGEST_INTEGER));
         let length = end.since(window.start(end, &TimeZone::UTC));
         assert_eq!(number(parameters, "w"), length.as_secs());
@@ -114,7 +114,8 @@ fn exceeds(decision: &Decision, state: &RuleState) -> bool {
 fn check_units(decision: &Decision, rules: &[RuleState], headers: &HeaderMap) {
     let text = |name: &str| headers[name].to_str().unwrap().to_owned();
     for (of_requests, name) in [(true, "requests"), (false, "tokens")] {
-        let of_unit = |state: &&RuleState| (state.rule.unit == Unit::Requests) == of_requests;
+        let of_unit =
+            |state: &&RuleState| (state.rule.unit() == Some(Unit::Requests)) == of_requests;
         let mut of_unit = rules.iter().filter(of_unit).peekable();
         if of_unit.peek().is_none() {
             assert!(!headers.contains_key(format!("x-ratelimit-limit-{name}")));

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use limiter_core::{KeyId, Rule, Scope, StoreError, Unit, Window};
+use limiter_core::{KeyId, Measure, Rule, Scope, StoreError, Unit, Window};
 use metrics::{
     Counter, Histogram, Label, counter, describe_counter, describe_histogram, histogram,
 };
@@ -67,10 +67,12 @@ impl Metrics {
     #[cold]
     fn rate_limited(&self, binding: Binding, call: &Call<'_>) {
         if !call.is_named() {
-            let Binding { rule: Rule { scope, window, unit }, depth } = binding;
-            let windows = scope as usize * Window::ALL.len() + window as usize;
-            let rules = windows * Unit::ALL.len() + unit as usize;
-            let place = rules * DEPTHS.len() + (depth - 1);
+            let Binding { rule: Rule { scope, measure }, depth } = binding;
+            let measure = match measure {
+                Measure::Amount(window, unit) => window as usize * Unit::ALL.len() + unit as usize,
+                Measure::Parallel => MEASURES - 1,
+            };
+            let place = (scope as usize * MEASURES + measure) * DEPTHS.len() + (depth - 1);
             let register = || rate_limited(binding, &Call::new(call.operation));
             self.rules[place].get_or_init(register).increment(1);
         } else {
@@ -135,8 +137,14 @@ fn decision(call: &Call<'_>, outcome: Outcome, degraded: bool) -> Counter {
 
 fn rate_limited(Binding { rule, depth }: Binding, call: &Call<'_>) -> Counter {
     let mut labels = call.labels();
-    let words = ["scope", "window", "unit"].into_iter().zip(rule.name().split('/'));
-    let words = words.chain([("depth", DEPTHS[depth - 1])]);
+    let mut words = rule.name().split('/');
+    let scope = words.next().unwrap_or_default();
+    let (window, unit) = match rule.measure {
+        Measure::Amount(..) => (words.next().unwrap_or_default(), words.next().unwrap_or_default()),
+        Measure::Parallel => ("none", "parallel"),
+    };
+    let words =
+        [("scope", scope), ("window", window), ("unit", unit), ("depth", DEPTHS[depth - 1])];
     labels.extend(words.map(|(label, word)| Label::from_static_parts(label, word)));
     counter!(RATE_LIMITED, labels)
 }
@@ -181,7 +189,9 @@ fn describe() {
     );
 }
 
-const RULES: usize = Scope::ALL.len() * Window::ALL.len() * Unit::ALL.len() * DEPTHS.len();
+const RULES: usize = Scope::ALL.len() * MEASURES * DEPTHS.len();
+/// The units by window, and calls in parallel.
+const MEASURES: usize = Window::ALL.len() * Unit::ALL.len() + 1;
 /// The depths of levels, as the label `depth` shows them.
 const DEPTHS: [&str; KeyId::MAX_SEGMENTS] = ["1", "2", "3", "4"];
 const DECISIONS: &str = "limiter_decisions_total";

@@ -1,0 +1,93 @@
+//! Parallel limits: the slots of reservations, by scope.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::replay::{Rule, Scope as RuleScope, ScopeName};
+
+use super::remembered::Remembered;
+use super::scope::RuleState;
+
+/// The parallel limits of a level, and the reservations that hold a slot.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slots {
+    limits: BTreeMap<ScopeName, u64>,
+    held: BTreeMap<ScopeName, Remembered<()>>,
+}
+
+impl Slots {
+    pub(super) fn limit(&mut self, name: ScopeName, limit: Option<u64>) {
+        match limit {
+            Some(limit) => self.limits.insert(name, limit),
+            None => self.limits.remove(&name),
+        };
+    }
+
+    /// Lifts the limits of all assets.
+    pub(super) fn unlist(&mut self) {
+        self.limits.retain(|name, _| !matches!(name, ScopeName::Asset(_)));
+    }
+
+    pub(super) fn has_limit(&self, name: &ScopeName) -> bool {
+        self.limits.contains_key(name)
+    }
+
+    pub(super) fn configured(&self, name: &ScopeName) -> Option<u64> {
+        self.limits.get(name).copied()
+    }
+
+    pub(super) fn limits(&self) -> BTreeMap<ScopeName, u64> {
+        self.limits.clone()
+    }
+
+    /// "Its `retry_at` is the expiry that brings the number of open ones below the limit".
+    pub(super) fn state(&self, name: &ScopeName, now: i64) -> Option<RuleState> {
+        let limit = *self.limits.get(name)?;
+        let mut untils: Vec<i64> = self.held.get(name).map(Remembered::untils).unwrap_or_default();
+        untils.retain(|until| *until > now);
+        untils.sort_unstable();
+        let used = untils.len() as u64;
+        let above = used.checked_sub(limit).and_then(|above| usize::try_from(above).ok());
+        let resets_at = above.and_then(|above| untils.get(above).copied());
+        let scope = match name {
+            ScopeName::Global => RuleScope::Global,
+            ScopeName::Asset(_) => RuleScope::Asset,
+            ScopeName::Other => RuleScope::Other,
+        };
+        Some(RuleState { rule: Rule::parallel(scope), limit, used, resets_at })
+    }
+
+    pub(super) fn states(&self, now: i64) -> Vec<(ScopeName, RuleState)> {
+        let state = |name: &ScopeName| Some((name.clone(), self.state(name, now)?));
+        self.limits.keys().filter_map(state).collect()
+    }
+
+    pub(super) fn hold(&mut self, name: ScopeName, holder: &str, until: i64) {
+        self.held.entry(name).or_default().insert(holder, until, ());
+    }
+
+    /// "An amendment does not bring back a slot that has expired."
+    pub(super) fn renew(&mut self, name: &ScopeName, holder: &str, until: i64) {
+        if let Some(held) = self.held.get_mut(name)
+            && held.get(holder).is_some()
+        {
+            held.insert(holder, until, ());
+        }
+    }
+
+    pub(super) fn free(&mut self, name: &ScopeName, holder: &str) {
+        if let Some(held) = self.held.get_mut(name) {
+            held.remove(holder);
+        }
+    }
+
+    pub(super) fn look_at_the_clock(&mut self, now: i64) {
+        self.held.values_mut().for_each(|held| held.look_at_the_clock(now));
+    }
+
+    /// Returns whether the specification says how many slots of any of these scopes are held.
+    pub(super) fn specifies(&self, now: i64) -> bool {
+        let limited: BTreeSet<_> = self.limits.keys().collect();
+        let mut held = self.held.iter().filter(|(name, _)| limited.contains(name));
+        held.all(|(_, held)| held.specifies_all(now))
+    }
+}
