@@ -59,6 +59,9 @@ pin_project! {
     /// on. In return, one chunk in a thousand tokens takes a call of the store longer. A stream of n tokens more than
     /// were reserved makes at most ⌈n ÷ step⌉ amendments, and one settlement.
     ///
+    /// A call that holds slots of a [parallel limit](limiter_core::LimitsBuilder::parallel) holds them while chunks pass: once a
+    /// minute an amendment that changes nothing renews them, beside the stream.
+    ///
     /// The caller chooses the effect of a denied amendment:
     /// - By default the stream goes on, and the next step asks again. Nothing is lost: the overrun is charged when the
     ///   call is settled, also past the limit.
@@ -250,6 +253,7 @@ impl<S, C, K> StreamMeter<S, C, K> {
     {
         let mut this = self.project();
         this.meter.note_runtime();
+        this.meter.renew(cx);
         loop {
             if let Some(Held { chunk, tokens }) = this.held.take() {
                 if tokens == 0 {

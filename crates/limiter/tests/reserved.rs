@@ -11,6 +11,7 @@ mod limits;
 mod log;
 mod price;
 mod runtimes;
+mod slots;
 mod store_calls;
 mod streams;
 mod world;

@@ -4,13 +4,14 @@ use std::fmt;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::Duration;
 
 use limiter_core::{
     Charge, Credits, Decision, Denied, MAX_COUNT, ReservationError, Settled, Totals, Unit,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::count::CountTokens;
 use super::error::StreamError;
@@ -19,6 +20,7 @@ use crate::provider::{Api, Reported, TokenSource, answer_accounted};
 use crate::reservation::Reservation;
 use crate::token_usage::TokenUsage;
 
+type Amendment = Boxed<(Reservation, Result<Decision, ReservationError>)>;
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Keeps a reservation in step with the tokens of a stream. All counts are of output tokens.
@@ -41,6 +43,8 @@ pub(super) struct Meter {
     pub(super) ends_at_limit: bool,
     /// Subscribers to the settlement.
     subscribers: Vec<oneshot::Sender<Settled>>,
+    /// When the slots of the call were last renewed, if it meets a parallel limit.
+    renewed_at: Option<Instant>,
 }
 
 /// The state of the counter after each chunk.
@@ -64,7 +68,12 @@ impl State {
 /// There is at most one call of the store at a time.
 enum Phase {
     Open(Reservation),
-    Amending { to: u64, amendment: Boxed<(Reservation, Result<Decision, ReservationError>)> },
+    Amending {
+        to: u64,
+        amendment: Amendment,
+    },
+    /// An amendment that changes no figure.
+    Renewing(Amendment),
     Settling(Boxed<()>),
     Settled,
 }
@@ -72,6 +81,7 @@ enum Phase {
 impl Meter {
     pub(super) fn new(call: Reservation, state: State) -> Self {
         let (estimate, price) = (*call.estimate(), call.price().copied());
+        let has_slots = call.decision().rules().any(|state| state.rule.is_parallel());
         let mut meter = Self {
             phase: Phase::Open(call),
             runtime: None,
@@ -84,6 +94,7 @@ impl Meter {
             price,
             ends_at_limit: false,
             subscribers: Vec::new(),
+            renewed_at: has_slots.then(Instant::now),
         };
         meter.note_runtime();
         meter
@@ -123,6 +134,27 @@ impl Meter {
         self.state.reported.output.unwrap_or(self.counted)
     }
 
+    /// Renews the slots of the call once a minute, while chunks pass. If that fails, it is tried again a minute later.
+    pub(super) fn renew(&mut self, cx: &mut Context<'_>) {
+        let is_due = |renewed_at: Instant| renewed_at.elapsed() >= RENEW_EVERY;
+        if self.renewed_at.is_some_and(is_due) && matches!(self.phase, Phase::Open(_)) {
+            self.renewed_at = Some(Instant::now());
+            self.phase = match mem::replace(&mut self.phase, Phase::Settled) {
+                Phase::Open(call) => Phase::Renewing(Box::pin(amend(call, Totals::unchanged(), 1))),
+                busy => busy,
+            };
+        }
+        let _ = self.poll_renewed(cx);
+    }
+
+    fn poll_renewed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Phase::Renewing(amendment) = &mut self.phase {
+            let (call, _) = ready!(amendment.as_mut().poll(cx));
+            self.phase = Phase::Open(call);
+        }
+        Poll::Ready(())
+    }
+
     /// Waits until the tokens seen may be passed on: they are within the estimate, or the stream goes on anyway. An
     /// error ends the stream.
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
@@ -135,6 +167,7 @@ impl Meter {
                     self.phase = Phase::Open(call);
                     self.answered(to, answer)?;
                 }
+                Phase::Renewing(_) => ready!(self.poll_renewed(cx)),
                 Phase::Settling(_) | Phase::Settled => break,
             }
         }
@@ -152,10 +185,12 @@ impl Meter {
         let subscribers = mem::take(&mut self.subscribers);
         self.phase = match mem::replace(&mut self.phase, Phase::Settled) {
             Phase::Open(call) => Phase::Settling(Box::pin(settle(call, actual, subscribers))),
-            Phase::Amending { amendment, .. } => Phase::Settling(Box::pin(async move {
-                let (call, _) = amendment.await;
-                settle(call, actual, subscribers).await;
-            })),
+            Phase::Amending { amendment, .. } | Phase::Renewing(amendment) => {
+                Phase::Settling(Box::pin(async move {
+                    let (call, _) = amendment.await;
+                    settle(call, actual, subscribers).await;
+                }))
+            }
             over => over,
         };
     }
@@ -173,6 +208,7 @@ impl Meter {
         self.phase = match phase {
             Phase::Open(call) => {
                 self.asked += 1;
+                self.renewed_at = self.renewed_at.map(|_| Instant::now());
                 let attempts = if self.ends_at_limit { ATTEMPTS } else { 1 };
                 let amendment = Box::pin(amend(call, self.totals(to), attempts));
                 Phase::Amending { to, amendment }
@@ -205,7 +241,8 @@ impl Meter {
             }
             Err(error) => {
                 if let Phase::Open(call) = &self.phase
-                    && let Some(suppressed) = call.stream_warnings().admit(Instant::now())
+                    && let Some(suppressed) =
+                        call.stream_warnings().admit(std::time::Instant::now())
                 {
                     tracing::warn!(
                         error = &error as &(dyn std::error::Error + 'static),
@@ -229,7 +266,7 @@ impl Meter {
     fn fitting(&self, denied: &Denied) -> Option<u64> {
         let fitting = denied.exceeded()?.violations().map(|violation| {
             let room = violation.limit.saturating_sub(violation.used);
-            match violation.rule.unit {
+            match violation.rule.unit()? {
                 Unit::Credits => {
                     let paid = self.estimate.credits() + Credits::from_millionths(room).ok()?;
                     self.price?.output_tokens_for(paid, self.estimate.input_tokens())
@@ -353,6 +390,9 @@ async fn settle(mut call: Reservation, actual: Totals, subscribers: Vec<oneshot:
 }
 
 pub(super) const DEFAULT_STEP: u64 = 1_000;
+
+/// Well within the time for which a slot is held.
+const RENEW_EVERY: Duration = Duration::from_secs(60);
 
 /// The most calls of the store for one amendment or settlement. Each call lasts up to the store's own deadline, within
 /// which the store reconnects if that helps.
