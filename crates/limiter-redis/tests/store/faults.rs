@@ -17,4 +17,5 @@ mod replication;
 mod restarts;
 mod rights;
 mod sentinel;
+mod slots;
 mod stalled;

@@ -2,18 +2,41 @@
 
 use std::time::{Duration, Instant};
 
+use limiter_core::{KeyConfig, KeyId, KeyKind};
 use limiter_redis::RedisStore;
 use limiter_test_servers::{RedisCluster, RedisServer, until_async};
 
-use super::load::{Load, connect, counted, key_with_budget};
+use super::load::{Load, connect, counted, create, create_a, key_with_budget, whole};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_under_load_fails_no_call() {
     let cluster = RedisCluster::run();
     let store = connect(cluster.url()).await;
     let key = key_with_budget(&store, 10_000_000).await;
+    move_under_load(&cluster, &store, &key).await;
+}
+
+/// All levels of a key lie in one slot, six keys that a call meets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_of_three_levels_that_moves_under_load_fails_no_call() {
+    let cluster = RedisCluster::run();
+    let store = connect(cluster.url()).await;
+    for group in ["busy", "busy/team"] {
+        let config = KeyConfig::named(group).unwrap().with_budget(whole(10_000_000));
+        create_a(KeyKind::Group, &store, group, config).await;
+    }
+    let config = KeyConfig::named("ci").unwrap().with_budget(whole(10_000_000));
+    let key = create(&store, "busy/team/ci", config).await;
+    move_under_load(&cluster, &store, &key).await;
+    let [key, team, company] = ["busy/team/ci", "busy/team", "busy"].map(|id| id.parse().unwrap());
+    let of_key = counted(&store, &key).await;
+    assert_eq!([counted(&store, &team).await, counted(&store, &company).await], [of_key; 2]);
+}
+
+/// Moves the slot of the key twice around all nodes, while it is called.
+async fn move_under_load(cluster: &RedisCluster, store: &RedisStore, key: &KeyId) {
     let slot = cluster.slot_of("limiter:k:{busy}");
-    let load = Load::start(&store, &key, 8);
+    let load = Load::start(store, key, 8);
     let redirects = || {
         let of = |name| cluster.nodes().iter().map(|node| errors(node, name)).sum::<u64>();
         (of("errorstat_ASK"), of("errorstat_MOVED"))
@@ -34,7 +57,7 @@ async fn a_slot_that_moves_under_load_fails_no_call() {
     }
     load.until_allowed(50).await;
     let tally = load.end().await;
-    tally.assert_counted("a slot moved", counted(&store, &key).await);
+    tally.assert_counted("a slot moved", counted(store, key).await);
     let (asks, moves) = (redirects().0 - before.0, redirects().1 - before.1);
     println!("  {asks} × ASK, {moves} × MOVED");
     assert_eq!((tally.unavailable, tally.unknown), (0, 0));

@@ -6,12 +6,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use limiter_core::{Charge, KeyConfig, KeyId, Limits, Store, Unit};
+use limiter_core::{Charge, KeyConfig, KeyId, KeyKind, Limits, Store, Unit};
 use limiter_redis::RedisStore;
 use limiter_test_servers::RedisServer;
 use tokio::task::JoinSet;
 
-use super::load::{connect, create};
+use super::load::{connect, create, create_a};
 
 #[tokio::test]
 async fn two_processes_admit_exactly_the_limit_of_requests() {
@@ -21,7 +21,7 @@ async fn two_processes_admit_exactly_the_limit_of_requests() {
     for run in 0..RUNS {
         let limits = Limits::builder().requests_per_day(1_000).build().unwrap();
         let key = limited(&store, run, limits).await;
-        let [(one, fired), (other, also)] = race(&server, &key, 0);
+        let [(one, fired), (other, also)] = race(&server, key.as_str(), 0);
         println!(
             "requests, run {run}: {one} + {other} admitted of 1000, {fired:?} and {also:?} fired"
         );
@@ -39,7 +39,7 @@ async fn two_processes_admit_exactly_the_limit_of_tokens() {
     for run in 0..RUNS {
         let limits = Limits::builder().tokens_per_day(100_000).build().unwrap();
         let key = limited(&store, run, limits).await;
-        let [(one, fired), (other, also)] = race(&server, &key, 2_500);
+        let [(one, fired), (other, also)] = race(&server, key.as_str(), 2_500);
         println!(
             "tokens, run {run}: {one} + {other} calls admitted of 100000 / 2500, {fired:?} and {also:?} fired"
         );
@@ -51,12 +51,48 @@ async fn two_processes_admit_exactly_the_limit_of_tokens() {
     }
 }
 
-/// One of the two processes: it waits for a line, then its tasks call until each is denied.
+/// The group may make 1,000 requests, and each of its 50 keys 30: some keys are denied by their own limit, and at last all by
+/// the group's.
+#[tokio::test]
+async fn two_processes_admit_exactly_the_limit_of_a_group() {
+    away_from_midnight().await;
+    let server = RedisServer::run();
+    let store = connect(server.url()).await;
+    let per_day = |most| Limits::builder().requests_per_day(most).build().unwrap();
+    for run in 0..RUNS {
+        let config = KeyConfig::named(format!("group {run}")).unwrap();
+        let group = format!("group-{run}");
+        let group =
+            create_a(KeyKind::Group, &store, &group, config.with_global(per_day(1_000))).await;
+        let mut keys = Vec::new();
+        for number in 0..50 {
+            let name = format!("{group}/{number}");
+            let config = KeyConfig::named(&name).unwrap().with_global(per_day(30));
+            keys.push(create(&store, &name, config).await);
+        }
+        let all = keys.iter().map(KeyId::as_str).collect::<Vec<_>>().join(",");
+        let [(one, fired), (other, also)] = race(&server, &all, 0);
+        let (mut of_keys, mut full) = (0, 0);
+        for key in &keys {
+            let [(Unit::Requests, used)] = counted(&store, key).await[..] else { panic!("{key}") };
+            assert!(used <= 30, "{key}: {used}");
+            (of_keys, full) = (of_keys + used, full + u32::from(used == 30));
+        }
+        println!("group, run {run}: {one} + {other} admitted of 1000, {full} of 50 keys full");
+        assert_eq!((one + other, of_keys), (1_000, 1_000), "min(1,000, 50 × 30)");
+        assert_eq!(counted(&store, &group).await, [(Unit::Requests, 1_000)]);
+        let of_all = [fired, also].concat();
+        assert!(of_all.iter().filter(|percent| **percent == 80).count() >= 1);
+    }
+}
+
+/// One of the two processes: it waits for a line, then its tasks call with each key until it is denied.
 #[test]
 #[ignore = "started by the tests above, in processes of its own"]
 fn worker() {
     let Ok(url) = env::var(URL) else { return };
-    let key: KeyId = env::var(KEY).unwrap().parse().unwrap();
+    let keys = env::var(KEYS).unwrap();
+    let keys: Vec<KeyId> = keys.split(',').map(|key| key.parse().unwrap()).collect();
     let tokens: u64 = env::var(TOKENS).unwrap().parse().unwrap();
     let charge = Charge::request().with_tokens(tokens, 0).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -65,17 +101,21 @@ fn worker() {
         println!("ready");
         std::io::stdin().read_line(&mut String::new()).unwrap();
         let mut tasks = JoinSet::new();
-        for _ in 0..TASKS {
-            let (store, key) = (store.clone(), key.clone());
+        for task in 0..TASKS {
+            let (store, mut keys) = (store.clone(), keys.clone());
             tasks.spawn(async move {
-                let (mut admitted, mut fired) = (0_u64, Vec::new());
-                while let Some(allowed) =
-                    store.check_and_consume(&key, None, &charge).await.unwrap().allowed()
-                {
-                    admitted += 1;
-                    fired.extend(
-                        allowed.crossed().iter().map(|crossing| crossing.percent.to_string()),
-                    );
+                let (mut admitted, mut fired, mut place) = (0_u64, Vec::new(), task);
+                while !keys.is_empty() {
+                    place %= keys.len();
+                    let called = store.check_and_consume(&keys[place], None, &charge).await;
+                    match called.unwrap().allowed() {
+                        None => drop(keys.remove(place)),
+                        Some(allowed) => {
+                            let crossed = allowed.crossed().iter();
+                            fired.extend(crossed.map(|crossing| crossing.percent.to_string()));
+                            (admitted, place) = (admitted + 1, place + 1);
+                        }
+                    }
                 }
                 (admitted, fired)
             });
@@ -89,7 +129,11 @@ fn worker() {
 /// The amounts that the rules of a key have counted.
 async fn counted(store: &RedisStore, key: &KeyId) -> Vec<(Unit, u64)> {
     let usage = store.usage(key).await.unwrap().unwrap();
-    usage.scopes[0].rules.iter().map(|state| (state.rule.unit, state.used)).collect()
+    usage.scopes[0]
+        .rules
+        .iter()
+        .filter_map(|state| Some((state.rule.unit()?, state.used)))
+        .collect()
 }
 
 async fn limited(store: &RedisStore, run: u32, limits: Limits) -> KeyId {
@@ -105,12 +149,12 @@ fn assert_each_fired_once(fired: Vec<u8>, also: Vec<u8>) {
 }
 
 /// Returns, for each of the two processes, the number of allowed calls and the thresholds that fired.
-fn race(server: &RedisServer, key: &KeyId, tokens: u64) -> [(u64, Vec<u8>); 2] {
+fn race(server: &RedisServer, keys: &str, tokens: u64) -> [(u64, Vec<u8>); 2] {
     let start = || {
         Command::new(env::current_exe().unwrap())
             .args(["--exact", "faults::exact::worker", "--ignored", "--nocapture"])
             .env(URL, server.url())
-            .env(KEY, key.as_str())
+            .env(KEYS, keys)
             .env(TOKENS, tokens.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -152,7 +196,7 @@ async fn away_from_midnight() {
 }
 
 const URL: &str = "LIMITER_TEST_WORKER_URL";
-const KEY: &str = "LIMITER_TEST_WORKER_KEY";
+const KEYS: &str = "LIMITER_TEST_WORKER_KEYS";
 const TOKENS: &str = "LIMITER_TEST_WORKER_TOKENS";
 const ADMITTED: &str = "admitted=";
 const TASKS: usize = 64;

@@ -30,10 +30,20 @@ pub(crate) async fn key_with_budget(store: &RedisStore, credits: u64) -> KeyId {
 }
 
 pub(crate) async fn create(store: &RedisStore, id: &str, config: KeyConfig) -> KeyId {
+    create_a(KeyKind::Member, store, id, config).await
+}
+
+/// Creates a key or a group.
+pub(crate) async fn create_a(
+    kind: KeyKind,
+    store: &RedisStore,
+    id: &str,
+    config: KeyConfig,
+) -> KeyId {
     let key = NewRecord {
         id: id.parse().unwrap(),
         workspace: "home".parse().unwrap(),
-        kind: KeyKind::Member,
+        kind,
         config,
         thresholds: Thresholds::DEFAULT,
         secret: None,
