@@ -34,12 +34,18 @@ pub enum Case {
     Assets50,
     /// A key with limits for a thousand assets.
     Assets1000,
+    /// As [`Plain`](Self::Plain), of a key beneath a group, which has the same rules.
+    Levels2,
+    /// The same beneath three groups.
+    Levels4,
     /// Thirty-two decisions of one key, in one batch.
     HotBatch,
     /// Thirty-two decisions of as many keys, in one batch.
     KeysBatch,
     /// Reservations, none of which is ever settled.
     Reserve,
+    /// The same with a parallel limit of all calls.
+    ReserveParallel,
     /// The same on a key that has a thousand of them.
     Reserve1000,
     /// Reservations, each of which is settled at once.
@@ -56,7 +62,7 @@ pub enum Case {
 
 impl Case {
     /// Every case, in the order of counting.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Trivial,
         Self::Plain,
         Self::Global,
@@ -66,9 +72,12 @@ impl Case {
         Self::Rollover,
         Self::Assets50,
         Self::Assets1000,
+        Self::Levels2,
+        Self::Levels4,
         Self::HotBatch,
         Self::KeysBatch,
         Self::Reserve,
+        Self::ReserveParallel,
         Self::Reserve1000,
         Self::Settle,
         Self::Settle1000,
@@ -90,9 +99,12 @@ impl Case {
             Self::Rollover => "instructions_rollover_manual",
             Self::Assets50 => "instructions_assets_50",
             Self::Assets1000 => "instructions_assets_1000",
+            Self::Levels2 => "instructions_levels_2",
+            Self::Levels4 => "instructions_levels_4",
             Self::HotBatch => "instructions_hot_batch_32",
             Self::KeysBatch => "instructions_batch_32_keys",
             Self::Reserve => "instructions_reserve",
+            Self::ReserveParallel => "instructions_reserve_parallel",
             Self::Reserve1000 => "instructions_reserve_1000",
             Self::Settle => "instructions_reserve_and_settle",
             Self::Settle1000 => "instructions_reserve_and_settle_1000",
@@ -121,10 +133,15 @@ impl Case {
             Self::Rollover => rollover(url, decisions).await,
             Self::Assets50 => plain_decisions(&Keys::connect(url).await, 50, decisions).await,
             Self::Assets1000 => plain_decisions(&Keys::connect(url).await, 1_000, decisions).await,
+            Self::Levels2 => of_levels(url, 2, decisions).await,
+            Self::Levels4 => of_levels(url, 4, decisions).await,
             Self::HotBatch => batches(url, 1, decisions).await,
             Self::KeysBatch => batches(url, BATCH, decisions).await,
-            Self::Reserve => remembered::reservations(url, 0, decisions).await,
-            Self::Reserve1000 => remembered::reservations(url, MANY, decisions).await,
+            Self::Reserve => remembered::reservations(url, 0, None, decisions).await,
+            Self::ReserveParallel => {
+                remembered::reservations(url, 0, Some(NEVER_FULL), decisions).await;
+            }
+            Self::Reserve1000 => remembered::reservations(url, MANY, None, decisions).await,
             Self::Settle => remembered::settlements(url, 0, decisions).await,
             Self::Settle1000 => remembered::settlements(url, MANY, decisions).await,
             Self::CheckOnce => remembered::checks(url, 0, decisions).await,
@@ -152,6 +169,15 @@ async fn plain_decisions(keys: &Keys, assets: usize, decisions: usize) {
     keys.create(0, assets).await;
     for _ in 0..=decisions {
         keys.allow(0, assets - 1).await;
+    }
+}
+
+async fn of_levels(url: &str, levels: usize, decisions: usize) {
+    let keys = Keys::connect(url).await;
+    let key = keys.create_beneath(levels - 1).await;
+    for _ in 0..=decisions {
+        let decision = keys.decide_at(&key).await;
+        assert!(decision.is_allowed(), "{decision:?}");
     }
 }
 
@@ -221,6 +247,9 @@ const LONGEST: Duration = Duration::from_secs(20);
 
 /// As many as a busy key may have of each.
 const MANY: usize = 1_000;
+
+/// A parallel limit that no case reaches.
+const NEVER_FULL: u64 = 1 << 40;
 
 /// The default bound of a batch of the store.
 const BATCH: usize = 32;

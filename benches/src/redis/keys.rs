@@ -70,20 +70,54 @@ impl Keys {
         self.create_with(key, limits.build().expect("valid limits"), 1).await;
     }
 
-    async fn create_with(&self, key: usize, global: Limits, assets: usize) {
-        let config = ours::config_of(ours::realistic_name(key), global);
+    pub(super) async fn create_with(&self, key: usize, global: Limits, assets: usize) {
+        self.create_level(KeyKind::Member, id(key), key, global, assets).await;
+    }
+
+    /// Creates a key beneath so many groups, each with limits as a key has.
+    ///
+    /// # Panics
+    /// If there is one.
+    pub async fn create_beneath(&self, groups: usize) -> KeyId {
+        let mut path = id(0);
+        for level in 0..groups {
+            self.create_level(KeyKind::Group, path.clone(), level, ours::limits(), 1).await;
+            path = path.child(format!("level-{level}")).expect("four levels at most");
+        }
+        self.create_level(KeyKind::Member, path.clone(), groups, ours::limits(), 1).await;
+        path
+    }
+
+    async fn create_level(
+        &self,
+        kind: KeyKind,
+        id: KeyId,
+        number: usize,
+        global: Limits,
+        assets: usize,
+    ) {
+        let config = ours::config_of(ours::realistic_name(number), global);
         let with_asset =
             |config: KeyConfig, asset| config.with_asset(asset_id(asset), ours::limits());
         let record = NewRecord {
-            id: id(key),
+            id,
             workspace: "w".parse().expect("a workspace's id"),
-            kind: KeyKind::Member,
+            kind,
             config: (0..assets).fold(config, with_asset),
             thresholds: Thresholds::DEFAULT,
-            secret: Some(ours::secret(key)),
+            secret: (kind == KeyKind::Member).then(|| ours::secret(number)),
             bootstraps: false,
         };
         self.store.create(record).await.expect("the key is new");
+    }
+
+    /// Makes one decision of this key, with the first asset.
+    ///
+    /// # Panics
+    /// If the store fails.
+    pub async fn decide_at(&self, key: &KeyId) -> Decision {
+        let decision = self.store.check_and_consume(key, Some(&self.assets[0]), &self.charge);
+        decision.await.expect("the server decides")
     }
 
     /// Makes one decision, which charges every limit of the key and of the asset.

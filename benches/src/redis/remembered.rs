@@ -8,9 +8,9 @@ use limiter_redis::RedisStore;
 use super::keys::{Keys, asset_id, id};
 use crate::ours;
 
-/// Makes this many reservations, in addition to the open ones.
-pub(super) async fn reservations(url: &str, open: usize, calls: usize) {
-    let store = store(url).await;
+/// Makes this many reservations, in addition to the open ones, perhaps under a parallel limit.
+pub(super) async fn reservations(url: &str, open: usize, parallel: Option<u64>, calls: usize) {
+    let store = store(url, parallel).await;
     for call in 0..=open + calls {
         reserve(&store, call).await;
     }
@@ -18,7 +18,7 @@ pub(super) async fn reservations(url: &str, open: usize, calls: usize) {
 
 /// Makes this many reservations and settles each at once, with fewer tokens, while others are open.
 pub(super) async fn settlements(url: &str, open: usize, calls: usize) {
-    let store = store(url).await;
+    let store = store(url, None).await;
     for call in 0..open {
         reserve(&store, call).await;
     }
@@ -31,7 +31,7 @@ pub(super) async fn settlements(url: &str, open: usize, calls: usize) {
 
 /// Makes this many checks, each with its own id, in addition to those that are remembered already.
 pub(super) async fn checks(url: &str, remembered: usize, calls: usize) {
-    let store = store(url).await;
+    let store = store(url, None).await;
     for call in 0..=remembered + calls {
         check_once(&store, call).await;
     }
@@ -39,19 +39,19 @@ pub(super) async fn checks(url: &str, remembered: usize, calls: usize) {
 
 /// Makes one check, and this many repetitions.
 pub(super) async fn replays(url: &str, calls: usize) {
-    let store = store(url).await;
+    let store = store(url, None).await;
     for _ in 0..=calls {
         check_once(&store, 0).await;
     }
 }
 
 /// Creates a store with one key, whose limits it knows.
-async fn store(url: &str) -> RedisStore {
+async fn store(url: &str, parallel: Option<u64>) -> RedisStore {
     // Under callgrind, two minutes of the dedupe time would pass during the count.
     let builder = RedisStore::builder(url)
         .ledger_bounds(LedgerBounds { dedupe: HOUR, ..LedgerBounds::default() });
     let keys = Keys::connect_with(builder).await;
-    keys.create(0, 1).await;
+    keys.create_with(0, ours::limits().with_parallel(parallel), 1).await;
     keys.allow(0, 0).await;
     keys.store().clone()
 }

@@ -170,6 +170,20 @@ const ROWS: &[Row] = &[
         "the last of 1,000 assets",
     ),
     counted(
+        "levels_2_over_plain",
+        Target::AtMost(1.9),
+        "instructions_levels_2",
+        PLAIN,
+        "a key beneath a group, each with two records",
+    ),
+    counted(
+        "levels_4_over_plain",
+        Target::None,
+        "instructions_levels_4",
+        PLAIN,
+        "a key beneath three groups",
+    ),
+    counted(
         "limits_miss_over_plain",
         Target::None,
         "instructions_limits_miss",
@@ -191,6 +205,13 @@ const ROWS: &[Row] = &[
         "each of 32 decisions of different keys, in one batch",
     ),
     counted("reserve_over_trivial", Target::None, "instructions_reserve", TRIVIAL, "a reservation"),
+    counted(
+        "reserve_parallel_over_reserve",
+        Target::AtMost(1.25),
+        "instructions_reserve_parallel",
+        "instructions_reserve",
+        "a reservation that needs a slot",
+    ),
     counted(
         "reserve_1000_over_trivial",
         Target::None,
