@@ -7,7 +7,7 @@
 local order, entries, ended = KEYS[2 * levels + 1], KEYS[2 * levels + 2], KEYS[2 * levels + 3]
 local id, entry, known, life, most, most_ended = ARGV[given], false
 local last = 9007199254740991 -- Timestamp::MAX
-local slots, holder, open, out_of_slots = ledger > 1 and ARGV[given + 4] or '', ARGV[given + 5], false, {}
+local slots, holder, open, out_of_slots, held_in = ledger > 1 and ARGV[given + 4] or '', ARGV[given + 5], false, {}, {}
 -- Does something with each set.
 local function each_set(act)
   local count, held_for, place = struct.unpack('<Bi7', slots)
@@ -26,9 +26,18 @@ if ledger == 2 and slots ~= '' then
       frees = redis.call('ZRANGEBYSCORE', key, after, '+inf', 'WITHSCORES', 'LIMIT', held - limit, 1)[2] or ''
       out_of_slots[level + 1] = true
     end
-    told = told .. ';' .. held .. ',' .. frees
+    held_in[key], told = held, told .. ';' .. held .. ',' .. frees
   end)
   open = told
+end
+-- Holds a slot. Now and then, and when it is the first, those that have expired are dropped, and Redis is told to forget the set
+-- should nothing come any more: so late that with slots held all the time, thousands of calls have put it off before.
+local function hold(key, held_until, held_for, is_first)
+  redis.call('ZADD', key, held_until, holder)
+  if is_first or time[2] % 64 == 0 then
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+    if clock_arguments == 0 then redis.call('PEXPIRE', key, math.max(math.min(4320 * held_for, last), 2592000000)) end
+  end
 end
 -- Whether the ledger has something else.
 local function is_listed()
@@ -78,9 +87,7 @@ local function remember(identities, spared)
     if slots ~= '' then
       each_set(function(key, level, _, held_for)
         if spared % 2 ^ (level + 1) >= 2 ^ level then return end
-        redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-        redis.call('ZADD', key, math.min(now + held_for, last), holder)
-        if clock_arguments == 0 and redis.call('PTTL', key) < held_for then redis.call('PEXPIRE', key, 2 * held_for + 60000) end
+        hold(key, math.min(now + held_for, last), held_for, held_in[key] == 0)
       end)
     end
   elseif not ends then
@@ -89,8 +96,8 @@ local function remember(identities, spared)
       each_set(function(key, _, _, held_for)
         local held_until = redis.call('ZSCORE', key, holder)
         if held_until and held_until + 0 > now then
-          redis.call('ZADD', key, math.min(now + held_for, struct.unpack('<i7', entry), last), holder)
-          if clock_arguments == 0 and redis.call('PTTL', key) < held_for then redis.call('PEXPIRE', key, 2 * held_for + 60000) end
+          local ends_at = struct.unpack('<i7', entry)
+          hold(key, math.min(now + held_for, ends_at, last), held_for, false)
         end
       end)
     end
