@@ -375,9 +375,10 @@ impl Remembering {
         request: impl Fn(Option<&Prepared>, Option<&AtHand>) -> Request,
         explain: impl FnOnce(Tried) -> Result<Decision, ReservationError>,
     ) -> Result<Decision, ReservationError> {
-        let mut at_hand = self.at_hand(of);
+        let (mut at_hand, mut only_looks) = (self.at_hand(of), false);
         loop {
-            let prepared = at_hand.as_ref().and_then(|at| at.check(of, charge));
+            let compared = at_hand.as_ref().filter(|_| !std::mem::take(&mut only_looks));
+            let prepared = compared.and_then(|at| at.check(of, charge));
             let request = request(prepared.as_ref(), at_hand.as_ref());
             let mut tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
             if reserves {
@@ -401,8 +402,7 @@ impl Remembering {
                 // The retry may look at limits that the operation did not compare: those are read first.
                 let places = prepared.iter().flat_map(Prepared::places).collect::<Vec<_>>();
                 if !places.is_empty() && tried.known.leaves_out_other(of.asset, &places) {
-                    self.keys.forget(of);
-                    at_hand = None;
+                    (at_hand, only_looks) = (Some(AtHand::found(now, tried.known)), true);
                     continue;
                 }
                 self.rebase(of, now, tried.known).await?;

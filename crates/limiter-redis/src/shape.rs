@@ -326,7 +326,7 @@ impl Names {
     fn meter(&mut self, m: usize, amount: usize) {
         self.values.push(format!("v{m}"));
         let Some(stops) = self.stops else {
-            self.taken.push(format!("v{m} - n{amount}"));
+            self.taken.push(format!("v{m} = v{m} - n{amount}"));
             self.enough.push(format!("v{m} >= l{amount}"));
             return;
         };
@@ -358,7 +358,8 @@ impl Names {
     fn take(&self) -> String {
         match self.stops {
             Some(_) => self.along_stops.join("\n            "),
-            None => format!("{} = {}", self.values.join(", "), self.taken.join(", ")),
+            // One after the other: together they would need as many places again, and Lua has 250 for both.
+            None => self.taken.join(" "),
         }
     }
 
@@ -422,7 +423,7 @@ fn push_take(bytes: &mut Vec<u8>, take: Take) {
 }
 
 /// Of the 200 that Lua has, some are the template's own.
-const MOST_VARIABLES: usize = 144;
+const MOST_VARIABLES: usize = 138;
 const TAKE: &str = include_str!("lua/take.lua");
 /// Of a window that may roll.
 const ANY_REBASES: i64 = -1;

@@ -203,6 +203,14 @@ pub(super) fn stories(suite: &mut Suite) {
         ci.takes_none_of("r3", Some("m1"), Scope::Other);
     });
 
+    // On Redis, the limits of other assets are read before the answer says when to retry.
+    suite.story("an_asset_that_was_listed_is_denied_for_want_of_a_slot", |world| {
+        let config = named("ci").with_global(parallel(1)).with_other(requests_per_day(9));
+        let ci = world.member(config.with_asset(asset("m1"), requests_per_day(9)));
+        ci.reserve("r1", requests(1)).update(|config| config.assets.clear());
+        ci.takes_none_of("r2", Some("m1"), Scope::Global);
+    });
+
     suite.story("a_parallel_limit_changes_at_once", |world| {
         let ci = world.limited(parallel(2));
         ci.reserve("r1", requests(1)).reserve("r2", requests(1));

@@ -400,6 +400,10 @@ fn answer(case: &Case, reply: &Value) -> Option<Answered> {
     };
     let has_entry = (case.script == Script::Apply || kind(case) > 0) && !parts.is_empty();
     let entry = if has_entry { parts.remove(0) } else { None };
+    if has_entry {
+        // Of slots, which no operation here has.
+        parts.remove(0);
+    }
     let head = String::from_utf8(head).ok()?;
     let [seconds, micros] = scripts::time(case.now).map(|text| String::from_utf8(text).ok());
     let letters = head.strip_prefix(&seconds?)?.strip_suffix(&micros?)?;
