@@ -339,16 +339,17 @@ impl Records {
         })
     }
 
-    /// Deletes state and record of a key of this workspace, and answers whether there was one.
+    /// Deletes state and record of a key of this workspace, and the slots of these scopes. Answers whether there was one.
     pub(crate) async fn delete(
         &self,
         workspace: &WorkspaceId,
         id: &KeyId,
+        scopes: &[ScopeId],
         not_after: u64,
     ) -> Result<bool, Undone> {
         let text = |text: &str| text.as_bytes().to_vec();
         let owned = (RECORD, text("workspace"), text(workspace.as_str()));
-        self.remove(id, not_after, Some(owned)).await
+        self.remove(id, scopes, not_after, Some(owned)).await
     }
 
     /// Deletes what is left of a damaged key, unless its record names another workspace.
@@ -360,10 +361,10 @@ impl Records {
     ) -> Result<bool, Undone> {
         let remains = self.remains(id).await?;
         match remains.workspace {
-            Some(owner) if owner == *workspace => self.delete(workspace, id, not_after).await,
+            Some(owner) if owner == *workspace => self.delete(workspace, id, &[], not_after).await,
             Some(_) => Ok(false),
             // It may name none, or be no hash at all.
-            None => self.remove(id, not_after, None).await,
+            None => self.remove(id, &[], not_after, None).await,
         }
     }
 
@@ -371,6 +372,7 @@ impl Records {
     async fn remove(
         &self,
         id: &KeyId,
+        scopes: &[ScopeId],
         not_after: u64,
         owned: Option<(usize, Vec<u8>, Vec<u8>)>,
     ) -> Result<bool, Undone> {
@@ -379,8 +381,9 @@ impl Records {
             [&[keyspace.record(id), keyspace.history(id)][..], &keyspace.ledger(id)].concat();
         let whole = |key: usize| (key, Vec::new());
         let mut drops: Vec<_> = (HOT..=COLD + keys.len()).map(whole).collect();
-        // The slots of its assets run out by themselves.
-        let slots = [ScopeId::GLOBAL, ScopeId::OTHER].map(|scope| keyspace.slots(id, &scope));
+        let assets = scopes.iter().filter(|scope| scope.scope == Scope::Asset);
+        let scopes = [ScopeId::GLOBAL, ScopeId::OTHER].into_iter().chain(assets.cloned());
+        let slots: Vec<_> = scopes.map(|scope| keyspace.slots(id, &scope)).collect();
         drops.extend((1..=slots.len()).map(|number| whole(COLD + keys.len() + number)));
         keys.extend(slots);
         keys.push(keyspace.beneath(id));
@@ -471,6 +474,11 @@ impl Found {
     fn read(reply: &Value) -> Result<Option<Self>, Misread> {
         let Value::Array(parts) = reply else { return Err(NOT_AN_ANSWER) };
         Self::of(parts)
+    }
+
+    /// Every scope that is counted.
+    pub(crate) fn scopes(&self) -> Vec<ScopeId> {
+        self.known.state.every_scope().map(|(id, _)| id).collect()
     }
 
     /// A key from the time, and from its three hashes.

@@ -340,6 +340,22 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!(open(), [1, 0, 0]);
     });
 
+    // It may not be created again under its id; should it be, it is another key.
+    suite.story("a_key_that_is_made_again_finds_none_of_the_old_slots", |world| {
+        let all = || {
+            let config = named("ci").with_global(parallel(1)).with_other(parallel(1));
+            world.member_at(config.with_asset(asset("m1"), parallel(1)))
+        };
+        let scopes = [ScopeId::GLOBAL, ScopeId::asset(asset("m1")), ScopeId::OTHER];
+        for called in ["m1", "m2"] {
+            let ci = all();
+            ci.reserve_for(DAY, "r1", Some(called), requests(1)).delete();
+            let again = all();
+            assert_eq!(scopes.each_ref().map(|scope| again.open(scope)), [(0, 1); 3]);
+            again.delete();
+        }
+    });
+
     // It belongs to a call that nobody can end any more.
     suite.story("a_group_gets_back_the_slot_of_a_deleted_key_when_it_expires", |world| {
         let acme = world.group(named("acme").with_global(parallel(1)));

@@ -1,6 +1,6 @@
 //! Deleting a key: its record first, then all that points to it.
 
-use limiter_core::{KeyDigest, KeyId, KeysError, StoreError, WorkspaceId};
+use limiter_core::{KeyDigest, KeyId, KeysError, ScopeId, StoreError, WorkspaceId};
 
 use super::change::{Change, Intent};
 use super::pointer::Pointer;
@@ -9,8 +9,8 @@ use crate::records::not_found;
 
 /// A key of the workspace that is about to be deleted.
 struct Doomed {
-    /// Its record cannot be read.
-    damaged: bool,
+    /// Its scopes, whose slots go with it; `None` if its record cannot be read.
+    scopes: Option<Vec<ScopeId>>,
     pointer: Option<Pointer>,
 }
 
@@ -25,7 +25,7 @@ impl Directory {
         let intent =
             Intent { ceases_as_admin: Some(id), ..Intent::with_pointer(id, pointer.cloned()) };
         let change = self.begin(workspace, &intent).await?;
-        let deleted = self.delete_record(&change, id, doomed.damaged).await;
+        let deleted = self.delete_record(&change, id, doomed.scopes.as_deref()).await;
         if deleted.is_ok() {
             self.forget(&change, id, pointer).await;
         }
@@ -44,7 +44,7 @@ impl Directory {
             Ok(Some(found)) => {
                 let digest = found.secret.map(|secret| secret.digest);
                 let pointer = self.pointer_of(id, digest).await?;
-                return Ok(Some(Doomed { damaged: false, pointer }));
+                return Ok(Some(Doomed { scopes: Some(found.scopes()), pointer }));
             }
             Err(error) => error,
         };
@@ -61,7 +61,7 @@ impl Directory {
             return Ok(None);
         }
         let pointer = self.pointer_of(id, remains.digest).await?;
-        Ok(Some(Doomed { damaged: true, pointer }))
+        Ok(Some(Doomed { scopes: None, pointer }))
     }
 
     /// Whether there was a record to delete.
@@ -69,12 +69,12 @@ impl Directory {
         &self,
         change: &Change,
         id: &KeyId,
-        damaged: bool,
+        scopes: Option<&[ScopeId]>,
     ) -> Result<bool, Stop> {
         let (records, Change { workspace, not_after, .. }) = (&self.records, change);
-        Ok(match damaged {
-            false => records.delete(workspace, id, *not_after).await?,
-            true => records.remove_damaged(workspace, id, *not_after).await?,
+        Ok(match scopes {
+            Some(scopes) => records.delete(workspace, id, scopes, *not_after).await?,
+            None => records.remove_damaged(workspace, id, *not_after).await?,
         })
     }
 

@@ -55,7 +55,7 @@ async fn a_crashed_deletion_is_healed() {
         };
         let change = world.begin(&intent).await;
         if steps > 1 {
-            let deleted = world.directory.records.delete(&home(), &ci, change.not_after).await;
+            let deleted = world.directory.records.delete(&home(), &ci, &[], change.not_after).await;
             assert_is!(deleted, Ok(true));
         }
         if steps > 2 {
@@ -122,7 +122,10 @@ async fn a_client_that_wakes_up_late_changes_nothing() {
     let set = world.directory.pointers.set(&change, &digest, &key.id, None).await;
     assert_is!(set, Ok(Set::TooLate));
     assert_is!(records.create(&key, change.not_after).await, Err(Undone::TooLate));
-    assert_is!(records.delete(&home(), &id("old"), change.not_after).await, Err(Undone::TooLate));
+    assert_is!(
+        records.delete(&home(), &id("old"), &[], change.not_after).await,
+        Err(Undone::TooLate)
+    );
     let updated =
         records.update(&home(), &update("old", 1, &config("new")), Some(change.not_after)).await;
     assert_is!(updated, Err(Undone::TooLate));
