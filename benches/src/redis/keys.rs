@@ -74,7 +74,7 @@ impl Keys {
         self.create_level(KeyKind::Member, id(key), key, global, assets).await;
     }
 
-    /// Creates a key beneath so many groups, each with limits as a key has.
+    /// Creates a key beneath this number of groups. Each group has the limits of a key.
     ///
     /// # Panics
     /// If there is one.

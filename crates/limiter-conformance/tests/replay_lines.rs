@@ -638,7 +638,7 @@ fn a_parallel_limit_stands_beside_global_and_in_assets_and_other() {
     }
     let in_global = r#"{"at":1,"op":"create","key":"k","global":{"parallel":2}}"#;
     let problem = read(in_global).unwrap_err().to_string();
-    assert!(problem.contains("a field beside `global`"), "{problem}");
+    assert!(problem.contains("a field of the line"), "{problem}");
     for line in [
         r#"{"at":1,"op":"create","key":"k","parallel":9007199254740992}"#,
         r#"{"at":1,"op":"update","key":"k","other":{"parallel":9007199254740992}}"#,

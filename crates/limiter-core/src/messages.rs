@@ -158,7 +158,7 @@ fn limited_by_a_group() -> Box<LimitExceeded> {
     Box::new(decision.denied().and_then(Denied::exceeded).unwrap().clone())
 }
 
-/// A key that may have so many calls of the asset open, and has as many.
+/// A key whose slots for the asset are all held.
 fn without_a_slot(limit: u64) -> Box<LimitExceeded> {
     let config = limited_to(Limits::builder().parallel(limit));
     let mut state = KeyState::new(KeyKind::Member, &config, Thresholds::DEFAULT, NOON);

@@ -27,7 +27,7 @@ pub struct Parallel {
     pub limit: u64,
     /// The number of slots that are held.
     pub open: u64,
-    /// If it is full, when so many of those slots have expired that one is free; `None` for a limit of zero, too.
+    /// If no slot is free: the instant at which enough slots have expired. `None` for a limit of zero, too.
     pub frees_at: Option<Timestamp>,
 }
 
@@ -71,7 +71,7 @@ impl Parallel {
         self.with_open(self.open.saturating_add(u64::from(taken)))
     }
 
-    /// Returns it with so many slots held.
+    /// Returns it with this number of slots held.
     pub(crate) const fn with_open(self, open: u64) -> Self {
         Self { open, frees_at: None, ..self }
     }

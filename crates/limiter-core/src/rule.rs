@@ -63,11 +63,11 @@ pub enum Unit {
 pub struct Rule {
     /// The calls that are counted.
     pub scope: Scope,
-    /// What is measured.
+    /// The amount or the calls that are limited.
     pub measure: Measure,
 }
 
-/// What a rule measures.
+/// The quantity that a rule limits: an amount in a window, or the calls that are open at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Measure {
     /// The amount of a unit in a window.

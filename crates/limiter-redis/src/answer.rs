@@ -150,7 +150,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// Reads what is told of each set of slots: `;` and how many are held, a comma, and when one is free.
+/// Reads the state of each set of slots: `;`, the number of slots that are held, a comma, and the time at which one is free.
 fn read_open(told: &[u8]) -> Result<Vec<(u64, Option<Timestamp>)>, Misread> {
     let told = str::from_utf8(told).map_err(|_| NOT_AN_ANSWER)?;
     let sets = told.split(';').skip(1).map(|set| {

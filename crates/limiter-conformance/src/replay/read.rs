@@ -113,7 +113,7 @@ fn split(
     budget: impl FnOnce(u64),
 ) -> Result<Limits, Unreadable> {
     if global.parallel.is_some() {
-        let sentence = "the parallel limit of all calls is a field beside `global`";
+        let sentence = "`parallel` of all calls is a field of the line, not of `global`";
         return Err(Unreadable(sentence.to_owned()));
     }
     if let Some(named) = global.amounts.remove(&(Window::Ever, Unit::Credits)) {

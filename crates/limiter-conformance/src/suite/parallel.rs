@@ -356,7 +356,7 @@ pub(super) fn stories(suite: &mut Suite) {
         }
     });
 
-    // It belongs to a call that nobody can end any more.
+    // No caller can settle a call of a deleted key.
     suite.story("a_group_gets_back_the_slot_of_a_deleted_key_when_it_expires", |world| {
         let acme = world.group(named("acme").with_global(parallel(1)));
         let [ci, chat] = ["acme/ci", "acme/chat"].map(|path| world.member_at(named(path)));
