@@ -3,50 +3,20 @@
 //! A client prepares from its cache, however old, and explains the answers, by the core's own functions. Its work between two
 //! trips takes no time: the next request of a slow client arrives later.
 
+mod call;
 mod hearing;
-
-use std::fmt;
 
 use limiter_core::operation::{Guard, Operation};
 use limiter_core::prepare::{self, Prepared};
-use limiter_core::{
-    Admission, Charge, Credits, Effective, KeyConfig, KeyKind, KeyState, LevelSet, Levels, Limits,
-    Stored, Thresholds, TimeZone, Timestamp, Window,
-};
+use limiter_core::{Admission, Charge, KeyState, Levels, Stored, Timestamp};
 
+pub(crate) use self::call::Call;
+use self::call::{always, cost};
 use crate::bug::Bug;
-use crate::oracle::{Cost, Effect, NO_LIMITS, Wanted};
+use crate::oracle::{Cost, Effect, Wanted};
 use crate::server::{
-    ASSET, Entry, InLedger, Puts, Request, Snapshot, admission_of, ids_of, levels, levels_mut,
+    Entry, InLedger, Puts, Request, Snapshot, admission_of, ids_of, levels, levels_mut,
 };
-
-/// A call that a client can make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Call {
-    /// A check of this many tokens.
-    Check(u64),
-    /// Two checks in one request.
-    Pair(u64, u64),
-    Reserve {
-        id: u8,
-        tokens: u64,
-    },
-    Amend {
-        id: u8,
-        tokens: u64,
-    },
-    Settle {
-        id: u8,
-        tokens: u64,
-    },
-    Cancel {
-        id: u8,
-    },
-    /// A change to the configuration with this number.
-    Change(usize),
-    Create(usize),
-    Delete,
-}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
@@ -423,84 +393,6 @@ impl Request {
     }
 }
 
-impl Call {
-    /// How many calls go together.
-    pub(crate) fn count(self) -> usize {
-        self.checks().len().max(1)
-    }
-
-    fn checks(self) -> Vec<u64> {
-        match self {
-            Self::Check(tokens) => vec![tokens],
-            Self::Pair(one, other) => vec![one, other],
-            _ => Vec::new(),
-        }
-    }
-
-    const fn is_management(self) -> bool {
-        matches!(self, Self::Create(_) | Self::Change(_) | Self::Delete)
-    }
-
-    pub(crate) fn id(self) -> Option<u8> {
-        match self {
-            Self::Reserve { id, .. }
-            | Self::Amend { id, .. }
-            | Self::Settle { id, .. }
-            | Self::Cancel { id } => Some(id),
-            _ => None,
-        }
-    }
-}
-
-impl Cost {
-    pub(crate) fn charge(self) -> Charge {
-        let charge = Charge::request().with_requests(self.requests).unwrap();
-        let charge = charge.with_tokens(self.tokens, 0).unwrap();
-        charge.with_credits(Credits::from_millionths(self.credits).unwrap())
-    }
-}
-
-impl Wanted {
-    fn config(&self) -> KeyConfig {
-        let limits = |[minute, day]: [[Option<u64>; 2]; 2]| {
-            let limits =
-                Limits::builder().requests_per_minute(minute[0]).tokens_per_minute(minute[1]);
-            limits.requests_per_day(day[0]).tokens_per_day(day[1]).build().unwrap()
-        };
-        let budget = self.budget.map(|budget| Credits::from_millionths(budget).unwrap());
-        let global = limits(self.global).to_builder().credits_ever(budget).build().unwrap();
-        let config = KeyConfig::named("ci").unwrap().with_global(global);
-        let config =
-            config.with_thresholds(Thresholds::new(self.thresholds.iter().copied()).unwrap());
-        let config = KeyConfig { expires_at: self.expires_at, ..config };
-        match self.asset {
-            NO_LIMITS => config,
-            of_asset => config.with_asset(ASSET.clone(), limits(of_asset)),
-        }
-    }
-
-    /// The change of a key to this configuration.
-    fn change(&self, state: &KeyState, now: Timestamp) -> limiter_core::Change {
-        let change = state.change(&self.config(), Thresholds::DEFAULT, Effective::Next, now);
-        change.expect("few assets")
-    }
-
-    /// The creation of a key with this configuration.
-    pub(crate) fn created(&self, now: Timestamp) -> Request {
-        let state = KeyState::new(KeyKind::Member, &self.config(), Thresholds::DEFAULT, now);
-        let end = Window::Minute.end(now, &TimeZone::UTC);
-        let from = Window::Minute.start(end, &TimeZone::UTC);
-        let operation = Operation { from, until: end, ..always() };
-        let puts = Puts { creates: Some(Box::new(state)), ..Puts::default() };
-        let effects = vec![Effect::Create(self.clone())];
-        Request { operation: Some(operation), puts, effects, ..Request::looking() }
-    }
-}
-
-fn cost(requests: u64, tokens: u64) -> Cost {
-    Cost { requests, tokens, credits: tokens }
-}
-
 /// The records of an operation, as they are in this state.
 fn records_of(state: &KeyState, prepared: &Prepared) -> Vec<Stored> {
     state
@@ -528,29 +420,6 @@ fn fence_by_the_roll(operation: &mut Operation, believed: &[Stored]) {
                 }
                 _ => {}
             }
-        }
-    }
-}
-
-/// An operation that compares and takes nothing, valid at any time.
-fn always() -> Operation {
-    let until = Window::Day.end(Timestamp::MAX, &TimeZone::UTC);
-    let (steps, calls) = Default::default();
-    Operation { from: Timestamp::MIN, until, steps, soft: LevelSet::NONE, calls }
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Check(tokens) => write!(f, "check {tokens}"),
-            Self::Pair(one, other) => write!(f, "check {one} and {other} together"),
-            Self::Reserve { id, tokens } => write!(f, "reserve {tokens} as r{id}"),
-            Self::Amend { id, tokens } => write!(f, "amend r{id} to {tokens}"),
-            Self::Settle { id, tokens } => write!(f, "settle r{id} at {tokens}"),
-            Self::Cancel { id } => write!(f, "cancel r{id}"),
-            Self::Change(number) => write!(f, "change to configuration {number}"),
-            Self::Create(number) => write!(f, "create with configuration {number}"),
-            Self::Delete => write!(f, "delete"),
         }
     }
 }

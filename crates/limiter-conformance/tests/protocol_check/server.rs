@@ -5,31 +5,19 @@
 //! bare numbers; most bugs are planted there.
 
 mod hand;
-
-use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
-use std::sync::LazyLock;
+mod stored;
 
 use limiter_core::operation::{Operation, Verdict, apply};
 use limiter_core::{
-    Admission, AdmittedScope, AssetId, Charge, InvalidValue, KeyId, KeySettings, KeyState,
-    LevelPlace, Levels, LevelsMut, Place, Reservation, ReservationEnd, Scope, ScopeId, ScopeState,
+    Admission, Charge, KeySettings, KeyState, Reservation, ReservationEnd, ScopeId, ScopeState,
     Stored, Timestamp,
 };
 
 use self::hand::by_hand;
+pub(crate) use self::stored::{ASSET, Snapshot, admission_of, ids_of, levels, levels_mut};
+use self::stored::{scopes_of, state_of_scopes, with_numbers};
 use crate::bug::Bug;
 use crate::oracle::Effect;
-
-/// A key as it is stored, or as a client has it in its cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Snapshot {
-    pub(crate) stamp: u32,
-    pub(crate) incarnation: u32,
-    pub(crate) state: KeyState,
-    /// Why its numbers are impossible, by a planted bug.
-    pub(crate) damage: Option<String>,
-}
 
 /// A reservation as it is stored, without its ttl, which the check of reservations covers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -276,93 +264,6 @@ impl Key {
     }
 }
 
-impl Puts {
-    /// Whether limits change, and so the stamp.
-    pub(crate) fn restamps(&self) -> bool {
-        self.settings.is_some() || !self.scopes.is_empty()
-    }
-
-    /// The changes of the configuration from one state of a key to another.
-    pub(crate) fn of_change(before: &KeyState, after: &KeyState) -> Self {
-        let [was, is] = [before, after].map(scopes_of);
-        let ids: BTreeMap<_, _> = was.iter().chain(&is).map(|(id, _)| (id.clone(), ())).collect();
-        let configured = |of: Option<&(bool, ScopeState)>| {
-            of.map(|(listed, scope)| {
-                let limits = (scope.record().limits(), scope.all_pending().to_vec());
-                let rest = (scope.changes(), scope.since().to_vec());
-                let windows: Vec<_> = scope.record().windows().collect();
-                (*listed, limits, rest, windows)
-            })
-        };
-        let changed =
-            ids.into_keys().filter(|id| configured(was.get(id)) != configured(is.get(id)));
-        let scopes = changed.map(|id| (id.clone(), is.get(&id).cloned())).collect::<Vec<_>>();
-        let of_key =
-            |state: &KeyState| (state.expires_at(), state.thresholds(), state.generations());
-        let differs = of_key(before) != of_key(after);
-        let mut puts =
-            Self { settings: differs.then(|| after.settings()), scopes, ..Self::default() };
-        if before.thresholds() != after.thresholds() {
-            // They are those of every scope.
-            puts.scopes = is
-                .into_iter()
-                .map(|(id, scope)| (id, Some(scope)))
-                .chain(puts.scopes.into_iter().filter(|(_, scope)| scope.is_none()))
-                .collect();
-        }
-        puts
-    }
-}
-
-impl Snapshot {
-    fn place(&self, id: &ScopeId) -> Option<Place> {
-        place_of(&self.state, id)
-    }
-
-    fn records(&self, scopes: &[ScopeId]) -> Option<Vec<Stored>> {
-        let record = |id| Some(self.state.scope_at(self.place(id)?)?.record().stored());
-        scopes.iter().map(record).collect()
-    }
-
-    /// The part that a client keeps whose calls are for the asset, or for none.
-    pub(crate) fn met(self, asset: bool) -> Self {
-        let state = self.state.relevant_to(self.state.locate(called(asset)));
-        Self { state, ..self }
-    }
-
-    /// This key with the numbers that the server has shown.
-    pub(crate) fn with_numbers_of(&self, shown: &Self) -> Result<Self, InvalidValue> {
-        let mut scopes = scopes_of(&self.state);
-        for (id, scope) in shown.state.every_scope() {
-            if let Some((_, own)) = scopes.get_mut(&id) {
-                *own = with_numbers(own, &scope.record().stored(), &self.state)?;
-            }
-        }
-        Ok(Self { state: state_of_scopes(self.state.settings(), scopes), ..self.clone() })
-    }
-
-    fn with_bug(mut self, bug: Option<Bug>) -> Self {
-        if bug == Some(Bug::UsesGenerationsAgain) {
-            let settings = KeySettings { generations: 1, ..self.state.settings() };
-            self.state = state_of_scopes(settings, scopes_of(&self.state));
-        }
-        self
-    }
-}
-
-/// All that makes a key differ from another: the core compares keys without the numbers that are drawn for scopes.
-impl Hash for Snapshot {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        let state = &self.state;
-        (self.stamp, self.incarnation, &self.damage, state.generations()).hash(hasher);
-        (state.expires_at(), state.thresholds()).hash(hasher);
-        for (id, (listed, scope)) in scopes_of(state) {
-            (id, listed, scope.record().stored(), scope.record().limits()).hash(hasher);
-            (scope.all_pending(), scope.changes(), scope.since()).hash(hasher);
-        }
-    }
-}
-
 impl Entry {
     pub(crate) fn reservation(&self) -> Reservation {
         let asset_id = self.asset.then(|| ASSET.clone());
@@ -372,84 +273,3 @@ impl Entry {
         Reservation::from_parts(asset_id, self.reserved, self.estimate, self.admission.clone(), end)
     }
 }
-
-/// The only level of a call of the key: of the asset, or of none.
-pub(crate) fn levels(state: &KeyState, asset: bool) -> Levels<'_> {
-    Levels::of_key(&KEY, called(asset), state)
-}
-
-/// The same, to be changed.
-pub(crate) fn levels_mut(state: &mut KeyState, asset: bool) -> LevelsMut<'_> {
-    LevelsMut::of_key(&KEY, called(asset), state)
-}
-
-fn called(asset: bool) -> Option<&'static AssetId> {
-    asset.then(|| &*ASSET)
-}
-
-/// The scopes of these places.
-pub(crate) fn ids_of(state: &KeyState, places: impl Iterator<Item = LevelPlace>) -> Vec<ScopeId> {
-    places.map(|at| state.id_at(at.place)).collect()
-}
-
-/// The windows of these records, by which a reservation finds them again.
-pub(crate) fn admission_of<'a>(
-    state: &KeyState,
-    records: impl Iterator<Item = (&'a ScopeId, &'a Stored)>,
-) -> Admission {
-    let admitted = |(id, stored): (&ScopeId, &Stored)| {
-        let scope = state.scope_at(place_of(state, id)?)?;
-        Some(AdmittedScope {
-            level: 0,
-            scope: id.scope,
-            generation: stored.generation,
-            changes: scope.changes(),
-            windows: stored.windows.iter().map(|of| (of.window, of.span)).collect(),
-        })
-    };
-    Admission::new(records.filter_map(admitted))
-}
-
-fn place_of(state: &KeyState, id: &ScopeId) -> Option<Place> {
-    let assets = (0..state.assets().count()).map(Place::Asset);
-    let mut places = [Place::Global, Place::Other].into_iter().chain(assets);
-    places.find(|place| state.scope_at(*place).is_some() && state.id_at(*place) == *id)
-}
-
-fn scopes_of(state: &KeyState) -> BTreeMap<ScopeId, (bool, ScopeState)> {
-    let is_listed = |id: &ScopeId| {
-        state.assets().any(|(asset, listed, _)| listed && Some(asset) == id.asset.as_ref())
-    };
-    let scopes = state.every_scope();
-    scopes.map(|(id, scope)| (id.clone(), (is_listed(&id), scope.clone()))).collect()
-}
-
-fn state_of_scopes(
-    settings: KeySettings,
-    mut scopes: BTreeMap<ScopeId, (bool, ScopeState)>,
-) -> KeyState {
-    let mut take = |scope| {
-        let id = scopes.keys().find(|id| id.scope == scope).cloned()?;
-        scopes.remove(&id).map(|(_, scope)| scope)
-    };
-    let (global, other) = (take(Scope::Global).expect("every key has it"), take(Scope::Other));
-    let assets =
-        scopes.into_iter().filter_map(|(id, (listed, scope))| Some((id.asset?, listed, scope)));
-    KeyState::from_parts(settings, global, assets, other).expect("one asset")
-}
-
-fn with_numbers(
-    scope: &ScopeState,
-    stored: &Stored,
-    of: &KeyState,
-) -> Result<ScopeState, InvalidValue> {
-    let record = scope.record().with_stored(stored, of.time_zone())?;
-    let (pending, since) = (scope.all_pending().into(), scope.since().into());
-    Ok(ScopeState::from_parts(record, pending, scope.changes(), since))
-}
-
-/// The key.
-static KEY: LazyLock<KeyId> = LazyLock::new(|| "k".parse().unwrap());
-
-/// The asset that the calls of some clients are for.
-pub(crate) static ASSET: LazyLock<AssetId> = LazyLock::new(|| "gpt-5".parse().unwrap());

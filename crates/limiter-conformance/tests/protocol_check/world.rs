@@ -1,16 +1,21 @@
 //! The world that is checked: two clients, a clock that moves forward and back, a network that loses and delays messages, and
 //! the server.
 
-use std::fmt;
+mod answers;
+mod sights;
+mod story;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use limiter_core::{Crossing, DenialReason, Timestamp, Unit, Window};
-use stateright::{Model, Path, Property};
+use limiter_core::Timestamp;
+use stateright::{Model, Property};
 
+use self::answers::{wrong_decision, wrong_thresholds};
+pub(crate) use self::sights::{Seen, Sight};
+pub(crate) use self::story::story;
 use crate::bug::Bug;
 use crate::client::{Busy, Call, Client};
-use crate::oracle::{Cost, Decided, Effect, Fired, Oracle, Wanted};
+use crate::oracle::{Effect, Fired, Oracle, Wanted};
 use crate::server::{Answer, Ended, Request, Server};
 
 /// The constants of a check: the calls that clients may make, and how often each fault may happen.
@@ -68,34 +73,6 @@ pub(crate) enum Wrong {
     Unreadable(String),
     /// A call was denied, and its windows were not rebased after a clock was set right.
     Frozen,
-}
-
-/// The number of times that each kind of event was seen, so that worlds that are too small are found. A world counts together
-/// with its clones.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Seen(Arc<[AtomicU64; 9]>);
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Sight {
-    Allowed,
-    Denied,
-    Fired,
-    Refunded,
-    Overran,
-    FailedAgain,
-    Rebased,
-    ChangedLimits,
-    CameLate,
-}
-
-impl Seen {
-    fn saw(&self, sight: Sight) {
-        self.0[sight as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count(&self, sight: Sight) -> u64 {
-        self.0[sight as usize].load(Ordering::Relaxed)
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -412,98 +389,6 @@ impl World {
         // A call with an id is sent again.
         if !busy.is_repeatable() {
             next.clients[client].gives_up();
-        }
-    }
-}
-
-fn wrong_decision(
-    oracle: &Oracle,
-    decision: &limiter_core::Decision,
-    asset: bool,
-    cost: Cost,
-    now: Timestamp,
-) -> Option<Wrong> {
-    let Some(denied) = decision.denied() else {
-        let mut is: Vec<_> =
-            decision.rules().map(|it| (numbers(it.rule), it.used, it.limit)).collect();
-        is.sort_unstable();
-        let must = oracle.rules(asset, now);
-        return (is != must).then(|| Wrong::Decision(format!("{is:?}, must be {must:?}")));
-    };
-    let is = match denied.reason() {
-        DenialReason::KeyUnknown => Decided::Unknown,
-        DenialReason::KeyExpired { .. } => Decided::Expired,
-        DenialReason::BudgetExhausted { .. } => Decided::Budget,
-        DenialReason::RateLimited(limited) => {
-            let mut violated: Vec<_> =
-                limited.violations().map(|it| (numbers(it.rule), it.used, it.limit)).collect();
-            violated.sort_unstable();
-            Decided::Limited(violated, limited.retry_at().map(Timestamp::unix_ms))
-        }
-        other => return Some(Wrong::Decision(format!("{other:?}"))),
-    };
-    let must = oracle.decide(asset, cost, now);
-    (is != must).then(|| Wrong::Decision(format!("{is:?}, must be {must:?}")))
-}
-
-fn wrong_thresholds(crossed: &[Crossing], fired: &[Fired]) -> Option<Wrong> {
-    let mut fired_now: Vec<Fired> = crossed.iter().map(fired_of).collect();
-    fired_now.sort_unstable();
-    (fired_now != fired).then(|| Wrong::Fired(format!("{fired_now:?}, must be {fired:?}")))
-}
-
-fn fired_of(crossing: &Crossing) -> Fired {
-    (numbers(crossing.rule), crossing.percent, crossing.used, crossing.limit)
-}
-
-fn numbers(rule: limiter_core::Rule) -> [usize; 3] {
-    let window = [Window::Minute, Window::Day, Window::Ever]
-        .iter()
-        .position(|it| Some(*it) == rule.window());
-    let unit = [Unit::Requests, Unit::Tokens, Unit::Credits]
-        .iter()
-        .position(|it| Some(*it) == rule.unit());
-    [
-        rule.scope as usize,
-        window.expect("a window of these worlds"),
-        unit.expect("a unit of these worlds"),
-    ]
-}
-
-/// Describes the steps of a path, one a line.
-pub(crate) fn story(path: Path<State, Step>) -> String {
-    let (states, steps): (Vec<_>, Vec<_>) = path.into_vec().into_iter().unzip();
-    let lines = steps.iter().flatten().zip(&states[1..]).map(|(step, state)| {
-        let wrong =
-            state.wrong.as_ref().map_or_else(String::new, |wrong| format!("\n    → {wrong:?}"));
-        let waits = state.clients.iter().zip(["A", "B"]).filter_map(|(client, name)| {
-            let busy = client.busy.as_ref()?;
-            Some(format!(
-                "; {name} goes on with {} ({:?}, {} failed)",
-                busy.call, busy.phase, busy.failed
-            ))
-        });
-        format!("  {}  {step}{}{wrong}\n", state.now(), waits.collect::<String>())
-    });
-    lines.collect()
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |client: &usize| ["A", "B"][*client];
-        let lost = |loses: &bool| if *loses { ", and the answer is lost" } else { "" };
-        match self {
-            Self::Begins { client, call, lags, loses } => {
-                let lags = if *lags { " by a clock that stood still" } else { "" };
-                write!(f, "{}: {call}{lags}{}", name(client), lost(loses))
-            }
-            Self::GoesOn { client, loses } => write!(f, "{} goes on{}", name(client), lost(loses)),
-            Self::GivesUp { client } => {
-                write!(f, "{} gives up, and its request is still under way", name(client))
-            }
-            Self::Arrives => f.write_str("the late request arrives"),
-            Self::Crashes { client } => write!(f, "{} crashes and starts again", name(client)),
-            Self::Moves(to) => write!(f, "the clock moves to {}", INSTANTS[*to]),
         }
     }
 }

@@ -1,0 +1,234 @@
+//! A key as the oracle counts it.
+
+use limiter_core::Timestamp;
+
+use super::scope::{Counted, LENGTHS, Scope, admits, end_of, moved, reaches};
+use super::{Cost, Decided, Fired, NO_LIMITS, Wanted};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) expires_at: Option<i64>,
+    pub(super) thresholds: Vec<u8>,
+    pub(super) budget: Option<u64>,
+    pub(super) spent: u64,
+    pub(super) fired: Vec<u8>,
+    pub(super) scopes: [Option<Scope>; 2],
+    pub(super) scopes_begun: u32,
+    pub(super) calls: Vec<(u8, Call)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Call {
+    pub(super) asset: bool,
+    pub(super) cost: Cost,
+    /// Number, end and rebases of the windows that admitted it.
+    pub(super) admitted: [[Option<(u32, i64, u32)>; 2]; 2],
+    pub(super) ended: bool,
+}
+
+impl Key {
+    pub(super) fn created(wanted: &Wanted, now: i64) -> Self {
+        let mut key = Self {
+            expires_at: wanted.expires_at.map(Timestamp::unix_ms),
+            thresholds: wanted.thresholds.clone(),
+            budget: wanted.budget,
+            spent: 0,
+            fired: Vec::new(),
+            scopes: [None, None],
+            scopes_begun: 0,
+            calls: Vec::new(),
+        };
+        for (scope, limits) in [wanted.global, wanted.asset].into_iter().enumerate() {
+            if scope == 0 || limits != NO_LIMITS {
+                let mut counted = key.begun(now);
+                for (window, limits) in counted.windows.iter_mut().zip(limits) {
+                    window.limits = limits;
+                }
+                key.scopes[scope] = Some(counted);
+            }
+        }
+        key
+    }
+
+    /// A scope that is counted from now on.
+    pub(super) fn begun(&mut self, now: i64) -> Scope {
+        self.scopes_begun += 1;
+        let windows = LENGTHS.map(|length| Counted {
+            end: end_of(length, now),
+            rebases: 0,
+            used: [0; 2],
+            credits: 0,
+            limits: [None; 2],
+            pending: None,
+            fired: [Vec::new(), Vec::new()],
+        });
+        Scope { number: self.scopes_begun, listed: true, windows }
+    }
+
+    pub(super) fn call(&self, id: u8) -> Option<&Call> {
+        self.calls.iter().find(|(other, _)| *other == id).map(|(_, call)| call)
+    }
+
+    pub(super) fn call_mut(&mut self, id: u8) -> &mut Call {
+        let call = self.calls.iter_mut().find(|(other, _)| *other == id);
+        &mut call.expect("the server has it").1
+    }
+
+    /// The scopes of a call, as a write at `now` stores them.
+    pub(super) fn met(&self, asset: bool, now: i64) -> Vec<(usize, Scope)> {
+        let scopes = self.scopes.iter().enumerate().take(1 + usize::from(asset));
+        scopes.filter_map(|(number, scope)| Some((number, scope.as_ref()?.as_of(now)?))).collect()
+    }
+
+    pub(super) fn rules(&self, asset: bool, now: i64) -> Vec<([usize; 3], u64, u64)> {
+        let mut rules: Vec<_> =
+            self.budget.map(|budget| ([0, 2, 2], self.spent, budget)).into_iter().collect();
+        for (scope, counted) in self.met(asset, now) {
+            for (window, counted) in counted.windows.iter().enumerate() {
+                for unit in [0, 1] {
+                    let limit = counted.limits[unit];
+                    rules.extend(
+                        limit.map(|limit| ([scope, window, unit], counted.used[unit], limit)),
+                    );
+                }
+            }
+        }
+        rules.sort_unstable();
+        rules
+    }
+
+    pub(super) fn decide(&self, asset: bool, cost: Cost, now: i64) -> Decided {
+        if self.expires_at.is_some_and(|expires_at| expires_at <= now) {
+            return Decided::Expired;
+        }
+        if self
+            .budget
+            .is_some_and(|budget| !admits(budget, self.spent, cost.credits, cost.requests))
+        {
+            return Decided::Budget;
+        }
+        let violated = |(rule, used, limit): &([usize; 3], u64, u64)| {
+            rule[1] < 2 && !admits(*limit, *used, cost.of(rule[2]), cost.requests)
+        };
+        let violated: Vec<_> = self.rules(asset, now).into_iter().filter(violated).collect();
+        if violated.is_empty() { Decided::Allowed } else { Decided::Limited(violated, None) }
+    }
+
+    pub(super) fn rebased(&self, asset: bool, now: i64) -> Self {
+        let mut key = self.clone();
+        for scope in key.scopes.iter_mut().take(1 + usize::from(asset)).flatten() {
+            for (window, length) in scope.windows.iter_mut().zip(LENGTHS) {
+                window.rebase(length, now);
+            }
+        }
+        key
+    }
+
+    pub(super) fn write_met(&mut self, asset: bool, now: i64) {
+        for scope in self.scopes.iter_mut().take(1 + usize::from(asset)) {
+            *scope = scope.as_ref().and_then(|scope| scope.as_of(now));
+        }
+    }
+
+    pub(super) fn ids(&self, asset: bool) -> [[Option<(u32, i64, u32)>; 2]; 2] {
+        [0, 1].map(|scope| {
+            let counted = self.scopes[scope].as_ref().filter(|_| scope == 0 || asset);
+            counted.map_or([None; 2], |counted| [0, 1].map(|window| counted.id(window)))
+        })
+    }
+
+    pub(super) fn charge(&mut self, asset: bool, cost: Cost, now: i64, fired: &mut Vec<Fired>) {
+        self.write_met(asset, now);
+        for scope in self.scopes.iter_mut().take(1 + usize::from(asset)).flatten() {
+            for window in &mut scope.windows {
+                for unit in [0, 1] {
+                    window.used[unit] = moved(window.used[unit], cost.of(unit), 0);
+                }
+                window.credits = moved(window.credits, cost.credits, 0);
+            }
+        }
+        self.spent = moved(self.spent, cost.credits, 0);
+        self.fire(asset, fired);
+    }
+
+    pub(super) fn correct(&mut self, call: &Call, actual: Cost, now: i64, fired: &mut Vec<Fired>) {
+        self.write_met(call.asset, now);
+        for (number, scope) in self.scopes.iter_mut().enumerate().take(1 + usize::from(call.asset))
+        {
+            let Some(scope) = scope else { continue };
+            for window in [0, 1] {
+                let id = scope.id(window);
+                let admitted = id.is_some() && call.admitted[number][window] == id;
+                let counted = &mut scope.windows[window];
+                for unit in [0, 1] {
+                    let (was, is) = (call.cost.of(unit), actual.of(unit));
+                    let refund = if admitted { was.saturating_sub(is) } else { 0 };
+                    counted.used[unit] = moved(counted.used[unit], is.saturating_sub(was), refund);
+                }
+                let (was, is) = (call.cost.credits, actual.credits);
+                let refund = if admitted { was.saturating_sub(is) } else { 0 };
+                counted.credits = moved(counted.credits, is.saturating_sub(was), refund);
+            }
+        }
+        let (was, is) = (call.cost.credits, actual.credits);
+        self.spent = moved(self.spent, is.saturating_sub(was), was.saturating_sub(is));
+        self.fire(call.asset, fired);
+    }
+
+    /// Fires each threshold that is reached and has not fired in its window.
+    pub(super) fn fire(&mut self, asset: bool, fired_now: &mut Vec<Fired>) {
+        let thresholds = &self.thresholds;
+        let mut fire = |rule, fired: &mut Vec<u8>, used, limit| {
+            for percent in thresholds.iter().filter(|percent| reaches(used, limit, **percent)) {
+                if !fired.contains(percent) {
+                    fired.push(*percent);
+                    fired_now.push((rule, *percent, used, limit.unwrap_or(0)));
+                }
+            }
+        };
+        for (number, scope) in self.scopes.iter_mut().enumerate().take(1 + usize::from(asset)) {
+            let windows = scope.iter_mut().flat_map(|scope| &mut scope.windows);
+            for (window, counted) in windows.enumerate() {
+                for unit in [0, 1] {
+                    let (used, limit) = (counted.used[unit], counted.limits[unit]);
+                    fire([number, window, unit], &mut counted.fired[unit], used, limit);
+                }
+            }
+        }
+        fire([0, 2, 2], &mut self.fired, self.spent, self.budget);
+    }
+
+    pub(super) fn change(&mut self, wanted: &Wanted, now: i64) {
+        for (number, limits) in [wanted.global, wanted.asset].into_iter().enumerate() {
+            let keeps = number == 0 || limits != NO_LIMITS;
+            self.scopes[number] = match self.scopes[number].take() {
+                None if !keeps => None,
+                None => {
+                    let mut scope = self.begun(now);
+                    scope.limit(limits, now);
+                    Some(scope)
+                }
+                Some(scope) => scope.changed(limits, keeps, now),
+            };
+        }
+        let rearms = self.thresholds != wanted.thresholds;
+        let others = self.budget != wanted.budget;
+        (self.thresholds, self.budget) = (wanted.thresholds.clone(), wanted.budget);
+        self.expires_at = wanted.expires_at.map(Timestamp::unix_ms);
+        // Other thresholds, or those of another limit, have fired if they are reached.
+        let rearm = |fired: &mut Vec<u8>, used, limit| {
+            let reached = |percent: &&u8| reaches(used, limit, **percent);
+            *fired = wanted.thresholds.iter().filter(reached).copied().collect();
+        };
+        if rearms || others {
+            rearm(&mut self.fired, self.spent, self.budget);
+        }
+        for window in self.scopes.iter_mut().flatten().flat_map(|scope| &mut scope.windows) {
+            for unit in [0, 1] {
+                if rearms {
+                    rearm(&mut window.fired[unit], window.used[unit], window.limits[unit]);
+                }
+            }
+        }
+    }
+}
