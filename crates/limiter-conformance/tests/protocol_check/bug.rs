@@ -20,6 +20,12 @@ pub(crate) enum Bug {
     UsesGenerationsAgain,
     /// The server compares no stamp.
     ComparesNoStamp,
+    /// The server compares the stamp of the key, and not that of its group.
+    ComparesTheKeysStampAlone,
+    /// The server deletes a group with keys beneath it.
+    DeletesGroupsOfKeys,
+    /// The server charges each level that admits a call, though another one refuses it.
+    ChargesEachLevelAlone,
     /// The server does not compare its time with that for which an operation is valid.
     ComparesNoTime,
     /// The server does not compare a reservation with what the client believes it to be.

@@ -8,22 +8,21 @@ mod hearing;
 
 use limiter_core::operation::{Guard, Operation};
 use limiter_core::prepare::{self, Prepared};
-use limiter_core::{Admission, Charge, KeyState, Levels, Stored, Timestamp};
+use limiter_core::{Admission, Charge, Levels, Stored, Timestamp};
 
 pub(crate) use self::call::Call;
-use self::call::{always, cost};
+use self::call::cost;
 use crate::bug::Bug;
 use crate::oracle::{Cost, Effect, Wanted};
-use crate::server::{
-    Entry, InLedger, Puts, Request, Snapshot, admission_of, ids_of, levels, levels_mut,
-};
+use crate::path::{Path, Subject};
+use crate::server::{Entry, InLedger, Known, Manages, Puts, Request, admission_of};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
-    /// Whether its calls are for the asset.
-    pub(crate) asset: bool,
-    /// The key as the client saw it last. After a call for no asset, it has no record of the asset.
-    pub(crate) known: Option<Snapshot>,
+    /// The key of its calls, and whether they are for the asset.
+    pub(crate) of: Subject,
+    /// The levels of the key as the client saw them last. After a call for no asset, they have no record of the asset.
+    pub(crate) known: Option<Known>,
     /// The time of the server when it answered last.
     pub(crate) saw: Option<Timestamp>,
     pub(crate) entries: Vec<(u8, Entry)>,
@@ -36,8 +35,8 @@ pub(crate) struct Client {
 pub(crate) struct Busy {
     pub(crate) call: Call,
     pub(crate) phase: Phase,
-    /// The believed state of the key, and its time.
-    at: Option<(Timestamp, Snapshot)>,
+    /// The believed state of the levels, and its time.
+    at: Option<(Timestamp, Known)>,
     /// The tokens of the checks that are not answered yet.
     left: Vec<u64>,
     /// Whether a try of this call has found it.
@@ -94,9 +93,9 @@ impl Client {
                     (busy.phase, busy.at) = (Phase::Find, None);
                 }
             }
-            Call::Change(_) => busy.phase = Phase::Read,
-            Call::Create(_) => busy.at = None,
-            Call::Reserve { .. } | Call::Delete => {}
+            Call::Change { .. } => busy.phase = Phase::Read,
+            Call::Create { .. } => busy.at = None,
+            Call::Reserve { .. } | Call::Delete { .. } => {}
         }
         self.busy = Some(busy);
     }
@@ -109,13 +108,12 @@ impl Client {
     }
 
     /// Whether `take` can do a check; with `must_fit`, only if the check also fits the known state. Like `ready`.
-    fn may_take(&self, busy: &Busy, known: &Snapshot, now: Timestamp, must_fit: bool) -> bool {
-        let state = &known.state;
-        let levels = self.levels(state);
+    fn may_take(&self, busy: &Busy, known: &Known, now: Timestamp, must_fit: bool) -> bool {
+        let levels = self.levels(known);
         if !levels.may_call(now) {
             return false;
         }
-        let prepared = self.checking(busy, state, now, false);
+        let prepared = self.checking(busy, known, now, false);
         let simple = |guard: &Guard| match guard {
             Guard::Same(seen, next) => seen == next,
             Guard::Roll(_) | Guard::Keep => true,
@@ -129,8 +127,8 @@ impl Client {
     }
 
     /// The operation of a call on a state.
-    fn prepared(&self, busy: &Busy, state: &KeyState, now: Timestamp) -> Prepared {
-        let levels = self.levels(state);
+    fn prepared(&self, busy: &Busy, known: &Known, now: Timestamp) -> Prepared {
+        let levels = self.levels(known);
         match (busy.call, &busy.entry, busy.phase) {
             (Call::Settle { .. } | Call::Cancel { .. }, Some(entry), _) => {
                 let charge = busy.actual().charge();
@@ -140,42 +138,46 @@ impl Client {
                 let amended = busy.put(entry).estimate;
                 entry.reservation().prepare_amendment(&levels, &amended, now)
             }
-            (_, _, Phase::Take) => self.checking(busy, state, now, false),
-            (Call::Check(_) | Call::Pair(..), ..) => self.checking(busy, state, now, true),
+            (_, _, Phase::Take) => self.checking(busy, known, now, false),
+            (Call::Check(_) | Call::Pair(..), ..) => self.checking(busy, known, now, true),
             // Like `AtHand::check`.
             _ => {
-                let short = self.checking(busy, state, now, false);
+                let short = self.checking(busy, known, now, false);
                 if !busy.is_found || short.fits(&levels, now) {
                     return short;
                 }
-                self.checking(busy, state, now, true)
+                self.checking(busy, known, now, true)
             }
         }
     }
 
-    fn checking(&self, busy: &Busy, state: &KeyState, now: Timestamp, stops: bool) -> Prepared {
-        prepare::check(&self.levels(state), &busy.charges(), stops, now)
+    fn checking(&self, busy: &Busy, known: &Known, now: Timestamp, stops: bool) -> Prepared {
+        prepare::check(&self.levels(known), &busy.charges(), stops, now)
     }
 
-    fn levels<'a>(&self, state: &'a KeyState) -> Levels<'a> {
-        levels(state, self.asset)
+    fn levels<'a>(&self, known: &'a Known) -> Levels<'a> {
+        known.levels(self.of)
     }
 
     /// The next request of a call.
     pub(crate) fn request(&self, busy: &Busy, configs: &[Wanted], bug: Option<Bug>) -> Request {
-        let look = Request::looking();
+        let look = Request::looking(busy.call.level().map_or(self.of.path, Path::of_level));
         match (busy.phase, busy.call) {
             (Phase::Read | Phase::RebaseAgain, _) => look,
             (Phase::Find, call) => {
                 let ledger = call.id().map(|id| InLedger::Find { id });
                 Request { ledger, ..look }
             }
-            (_, Call::Change(number)) => busy.change(&configs[number], look),
-            (_, Call::Create(number)) => configs[number].created(busy.estimated),
-            (_, Call::Delete) => {
-                let puts = Puts { deletes: true, ..Puts::default() };
-                Request { operation: Some(always()), puts, effects: vec![Effect::Delete], ..look }
+            (_, Call::Change { level, to }) => busy.change(level, &configs[to], look),
+            (_, Call::Create { level, to }) => {
+                configs[to].created(self.of.path, level, busy.estimated)
             }
+            (_, Call::Delete { level }) => Request {
+                operation: Some(Operation::nothing()),
+                manages: Some(Manages::Delete),
+                effects: vec![Effect::Delete { level }],
+                ..look
+            },
             (phase, _) => self.applying(busy, phase, look, bug),
         }
     }
@@ -185,8 +187,7 @@ impl Client {
         let Some((now, known)) = &busy.at else {
             return Request { ledger: self.in_ledger(busy, None, None), ..look };
         };
-        let state = &known.state;
-        let levels = self.levels(state);
+        let levels = self.levels(known);
         let ends = matches!(busy.call, Call::Settle { .. } | Call::Cancel { .. });
         let adds = !ends && busy.adds();
         if phase == Phase::Apply && adds && !levels.may_call(*now) {
@@ -194,21 +195,20 @@ impl Client {
         }
         let (prepared, effects) = if phase == Phase::Rebase {
             let prepared = prepare::rebase(&levels, *now);
-            (
-                prepared.expect("there is something to rebase"),
-                vec![Effect::Rebase { asset: self.asset }],
-            )
+            (prepared.expect("there is something to rebase"), vec![Effect::Rebase { of: self.of }])
         } else {
-            (self.prepared(busy, state, *now), busy.effects(self.asset))
+            (self.prepared(busy, known, *now), busy.effects(self.of))
         };
         let mut operation = prepared.operation().clone();
-        let mut puts = Puts::default();
+        let mut puts = Vec::new();
         if prepared.changes_limits() || prepared.dropped(&levels).next().is_some() {
-            let mut after = state.clone();
-            prepared.put_limits(&mut levels_mut(&mut after, self.asset));
-            puts = Puts::of_change(state, &after);
+            let mut after = known.clone();
+            prepared.put_limits(&mut after.levels_mut(self.of));
+            let pairs = known.0.iter().zip(&after.0);
+            puts =
+                pairs.map(|(before, after)| Puts::of_change(&before.state, &after.state)).collect();
         }
-        let believed = records_of(state, &prepared);
+        let believed = known.records_of(prepared.places());
         if bug == Some(Bug::FencesByTheRoll) && ends {
             fence_by_the_roll(&mut operation, &believed);
         }
@@ -223,13 +223,13 @@ impl Client {
             records
         });
         let ledger = match phase {
-            Phase::Apply => self.in_ledger(busy, Some(&prepared), Some((state.clone(), *now))),
+            Phase::Apply => self.in_ledger(busy, Some(&prepared), Some((known.clone(), *now))),
             _ => None,
         };
         Request {
             operation: Some(operation),
-            scopes: ids_of(state, prepared.places()),
-            stamp: known.stamp,
+            scopes: known.ids_of(prepared.places()),
+            stamps: known.stamps(),
             puts,
             ledger,
             effects,
@@ -243,7 +243,7 @@ impl Client {
         &self,
         busy: &Busy,
         prepared: Option<&Prepared>,
-        believed: Option<(KeyState, Timestamp)>,
+        believed: Option<(Known, Timestamp)>,
     ) -> Option<InLedger> {
         let id = busy.call.id()?;
         Some(match (busy.call, &busy.entry) {
@@ -251,14 +251,14 @@ impl Client {
                 let charge = busy.cost().charge();
                 // The server copies the windows; only a planted bug uses the client's own.
                 let admission = match (prepared, believed) {
-                    (Some(prepared), Some((mut state, now))) => {
-                        drop(prepared.commit(&mut levels_mut(&mut state, self.asset), now));
-                        admission_after(&state, prepared)
+                    (Some(prepared), Some((mut known, now))) => {
+                        drop(prepared.commit(&mut known.levels_mut(self.of), now));
+                        admission_after(&known, prepared)
                     }
                     _ => Admission::default(),
                 };
                 let entry = Entry {
-                    asset: self.asset,
+                    asset: self.of.asset,
                     reserved: charge,
                     estimate: charge,
                     admission,
@@ -290,7 +290,7 @@ impl Client {
 
     /// Restarts the client with an empty cache.
     pub(crate) fn crashes(&mut self) {
-        *self = Self { asset: self.asset, calls: self.calls, ..Self::default() };
+        *self = Self { of: self.of, calls: self.calls, ..Self::default() };
     }
 }
 
@@ -343,48 +343,57 @@ impl Busy {
         }
     }
 
-    fn effects(&self, asset: bool) -> Vec<Effect> {
-        let checks = self.left.iter().map(|tokens| Effect::Check { asset, cost: cost(1, *tokens) });
+    fn effects(&self, of: Subject) -> Vec<Effect> {
+        let checks = self.left.iter().map(|tokens| Effect::Check { of, cost: cost(1, *tokens) });
         let remembered = match self.call {
-            Call::Reserve { id, .. } => Some(Effect::Reserve { id, asset, cost: self.cost() }),
-            Call::Amend { id, tokens } => Some(Effect::Amend { id, to: cost(1, tokens) }),
+            Call::Reserve { id, .. } => Some(Effect::Reserve { id, of, cost: self.cost() }),
+            Call::Amend { id, tokens } => {
+                Some(Effect::Amend { id, path: of.path, to: cost(1, tokens) })
+            }
             Call::Settle { id, .. } | Call::Cancel { id } => {
-                Some(Effect::End { id, actual: self.actual() })
+                Some(Effect::End { id, path: of.path, actual: self.actual() })
             }
             _ => None,
         };
         checks.chain(remembered).collect()
     }
 
-    fn change(&self, wanted: &Wanted, look: Request) -> Request {
+    fn change(&self, level: usize, wanted: &Wanted, look: Request) -> Request {
         let (now, known) = self.at.as_ref().expect("it was read");
+        let [known] = &known.0[..] else { panic!("a change concerns one level") };
         let change = wanted.change(&known.state, *now);
         Request {
-            puts: Puts::of_change(&known.state, &change.after),
+            puts: vec![Puts::of_change(&known.state, &change.after)],
             operation: Some(change.operation),
-            scopes: change.scopes,
-            stamp: known.stamp,
+            scopes: change.scopes.into_iter().map(|id| (0, id)).collect(),
+            stamps: vec![known.stamp],
             version: self.version,
-            effects: vec![Effect::Change(wanted.clone())],
+            effects: vec![Effect::Change { level, to: wanted.clone() }],
             ..look
         }
     }
 }
 
 impl Request {
-    /// A request that only reads the records of a call.
-    fn looking() -> Self {
+    /// A request that only reads the records of these levels.
+    const fn looking(path: Path) -> Self {
         Self {
             operation: None,
+            path,
             scopes: Vec::new(),
-            stamp: 0,
+            stamps: Vec::new(),
+            puts: Vec::new(),
             version: None,
-            puts: Puts::default(),
+            manages: None,
             ledger: None,
             effects: Vec::new(),
             believed: Vec::new(),
             planned: None,
         }
+    }
+
+    fn restamps(&self) -> bool {
+        self.puts.iter().any(Puts::restamps)
     }
 
     fn rolls(&self) -> bool {
@@ -393,18 +402,10 @@ impl Request {
     }
 }
 
-/// The records of an operation, as they are in this state.
-fn records_of(state: &KeyState, prepared: &Prepared) -> Vec<Stored> {
-    state
-        .records_of(prepared.places().map(|at| at.place))
-        .map(limiter_core::Record::stored)
-        .collect()
-}
-
-/// The windows that have admitted a call, in the state after it.
-fn admission_after(state: &KeyState, prepared: &Prepared) -> Admission {
-    let (scopes, records) = (ids_of(state, prepared.places()), records_of(state, prepared));
-    admission_of(state, scopes.iter().zip(&records))
+/// The windows that have admitted a call, in the levels after it.
+fn admission_after(known: &Known, prepared: &Prepared) -> Admission {
+    let (scopes, records) = (known.ids_of(prepared.places()), known.records_of(prepared.places()));
+    admission_of(|level| Some(&known.0.get(level)?.state), scopes.iter().zip(&records))
 }
 
 /// Guards the windows of a correction that began after the client's last read by their ends alone.

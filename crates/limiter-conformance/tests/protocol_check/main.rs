@@ -12,6 +12,7 @@
 mod bug;
 mod client;
 mod oracle;
+mod path;
 mod server;
 mod world;
 mod worlds;
@@ -23,14 +24,11 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use bug::Bug;
-use world::Sight::{
-    self, Allowed, CameLate, ChangedLimits, Denied, FailedAgain, Fired, Overran, Rebased, Refunded,
-};
-use world::World;
+use world::{Sight, World};
 
 #[test]
 fn no_order_of_requests_breaks_a_promise() {
-    let mut sights = [0; SIGHTS.len()];
+    let mut sights = [0; Sight::ALL.len()];
     for world in worlds::all() {
         let world = world.with_more_calls(more_calls());
         let (name, seen, started) = (world.name, world.seen.clone(), Instant::now());
@@ -47,11 +45,11 @@ fn no_order_of_requests_breaks_a_promise() {
             println!("{property}:\n{}", world::story(path));
         }
         checked.assert_properties();
-        for (sum, sight) in sights.iter_mut().zip(SIGHTS) {
+        for (sum, sight) in sights.iter_mut().zip(Sight::ALL) {
             *sum += seen.count(sight);
         }
     }
-    println!("seen: {:?}", SIGHTS.iter().zip(sights).collect::<Vec<_>>());
+    println!("seen: {:?}", Sight::ALL.iter().zip(sights).collect::<Vec<_>>());
     assert!(sights.iter().all(|sight| *sight > 0), "the worlds are too small");
 }
 
@@ -93,6 +91,21 @@ fn generations_that_are_used_again_are_found() {
 #[test]
 fn a_stamp_that_is_not_compared_is_found() {
     counterexample(Bug::ComparesNoStamp, worlds::limits(), world::ADDS_UP);
+}
+
+#[test]
+fn a_stamp_of_the_group_that_is_not_compared_is_found() {
+    counterexample(Bug::ComparesTheKeysStampAlone, worlds::groups::levels(), world::ADDS_UP);
+}
+
+#[test]
+fn a_group_that_is_deleted_with_keys_beneath_it_is_found() {
+    counterexample(Bug::DeletesGroupsOfKeys, worlds::groups::regrouped(), world::ADMITS);
+}
+
+#[test]
+fn a_level_that_is_charged_though_the_other_refuses_is_found() {
+    counterexample(Bug::ChargesEachLevelAlone, worlds::groups::sharing(), world::ADDS_UP);
 }
 
 #[test]
@@ -152,7 +165,5 @@ fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-const SIGHTS: [Sight; 9] =
-    [Allowed, Denied, Fired, Refunded, Overran, FailedAgain, Rebased, ChangedLimits, CameLate];
 /// The most states of a counterexample.
 const LONGEST_STORY: usize = 16;

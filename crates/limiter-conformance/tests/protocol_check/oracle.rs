@@ -1,25 +1,28 @@
 //! The oracle: it replays the effects of operations, in the order in which the server did them. It shares no code with the
 //! core: whole numbers, plain sums, a set of the thresholds that have fired in each window.
 
-mod key;
+mod level;
 mod scope;
 mod stored;
 
+use std::collections::BTreeMap;
+
 use limiter_core::Timestamp;
 
-use self::key::{Call, Key};
+use self::level::{Call, Level};
+use crate::path::{Path, Subject};
 
 /// The effect of an operation that is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    Check { asset: bool, cost: Cost },
-    Reserve { id: u8, asset: bool, cost: Cost },
-    Amend { id: u8, to: Cost },
-    End { id: u8, actual: Cost },
-    Rebase { asset: bool },
-    Change(Wanted),
-    Create(Wanted),
-    Delete,
+    Check { of: Subject, cost: Cost },
+    Reserve { id: u8, of: Subject, cost: Cost },
+    Amend { id: u8, path: Path, to: Cost },
+    End { id: u8, path: Path, actual: Cost },
+    Rebase { of: Subject },
+    Change { level: usize, to: Wanted },
+    Create { level: usize, group: Option<usize>, wanted: Wanted },
+    Delete { level: usize },
 }
 
 /// The cost of a call, with its credits in millionths.
@@ -43,55 +46,67 @@ pub(crate) struct Wanted {
     pub(crate) expires_at: Option<Timestamp>,
 }
 
+/// The levels that exist, by their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Oracle {
-    key: Option<Key>,
+    levels: BTreeMap<usize, Level>,
 }
 
-/// A threshold: scope, window and unit, percent, used, limit.
-pub(crate) type Fired = ([usize; 3], u8, u64, u64);
+/// A rule with its count and limit: its place in the path of the call, its scope, window and unit.
+pub(crate) type Counted = ([usize; 4], u64, u64);
+
+/// A threshold: its rule, percent, used, limit.
+pub(crate) type Fired = ([usize; 4], u8, u64, u64);
 
 /// A decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decided {
     Allowed,
     Unknown,
-    Expired,
-    Budget,
-    /// The rules that are violated with their counts, and when it would fit.
-    Limited(Vec<([usize; 3], u64, u64)>, Option<i64>),
+    /// The place of the outermost level that has expired.
+    Expired(usize),
+    /// The rules that are violated, whether a budget is among them, and when the call would fit.
+    Limited {
+        violated: Vec<Counted>,
+        budget: bool,
+        retry_at: Option<i64>,
+    },
 }
 
 impl Oracle {
-    pub(crate) fn decide(&self, asset: bool, cost: Cost, now: Timestamp) -> Decided {
-        let Some(key) = &self.key else { return Decided::Unknown };
+    pub(crate) fn decide(&self, of: Subject, cost: Cost, now: Timestamp) -> Decided {
+        let Some(levels) = self.levels_of(of.path) else { return Decided::Unknown };
         let now = now.unix_ms();
-        let decided = key.decide(asset, cost, now);
-        let Decided::Limited(violated, _) = decided else { return decided };
-        let rebased = key.rebased(asset, now);
-        let met = rebased.met(asset, now);
-        let mut ends: Vec<i64> =
-            met.iter().flat_map(|(_, scope)| scope.windows.iter().map(|it| it.end)).collect();
+        let decided = decide(&levels, of.asset, cost, now);
+        let Decided::Limited { violated, budget, .. } = decided else { return decided };
+        let rebased: Vec<_> = levels.iter().map(|level| level.rebased(of.asset, now)).collect();
+        let rebased: Vec<_> = rebased.iter().collect();
+        let mut ends: Vec<_> = rebased.iter().flat_map(|level| level.ends(of.asset, now)).collect();
         ends.sort_unstable();
-        let fits = |end: &i64| rebased.decide(asset, cost, *end) == Decided::Allowed;
-        Decided::Limited(violated, ends.into_iter().find(fits))
+        let fits = |end: &i64| decide(&rebased, of.asset, cost, *end) == Decided::Allowed;
+        Decided::Limited { violated, budget, retry_at: ends.into_iter().find(fits) }
     }
 
     /// The rules that apply to a call, with their counts and limits.
-    pub(crate) fn rules(&self, asset: bool, now: Timestamp) -> Vec<([usize; 3], u64, u64)> {
-        self.key.as_ref().map_or_else(Vec::new, |key| key.rules(asset, now.unix_ms()))
+    pub(crate) fn rules(&self, of: Subject, now: Timestamp) -> Vec<Counted> {
+        let levels = self.levels_of(of.path).unwrap_or_default();
+        rules(&levels, of.asset, now.unix_ms())
     }
 
-    /// The sum of all counts.
-    pub(crate) fn used(&self) -> u128 {
-        let scopes = self.key.iter().flat_map(|key| key.scopes.iter().flatten());
-        let used = scopes.flat_map(|scope| &scope.windows).flat_map(|window| window.used);
-        used.map(u128::from).sum()
+    /// The sum of the counts of each level.
+    pub(crate) fn used(&self) -> Vec<u128> {
+        self.levels.values().map(Level::used).collect()
     }
 
     /// Whether a window of the call's scopes is so far in the future that it must be rebased.
-    pub(crate) fn is_ahead(&self, asset: bool, now: Timestamp) -> bool {
-        self.key.as_ref().is_some_and(|key| key.rebased(asset, now.unix_ms()) != *key)
+    pub(crate) fn is_ahead(&self, of: Subject, now: Timestamp) -> bool {
+        let levels = self.levels_of(of.path).unwrap_or_default();
+        levels.into_iter().any(|level| level.rebased(of.asset, now.unix_ms()) != *level)
+    }
+
+    /// The levels of a key, if all of them exist.
+    fn levels_of(&self, path: Path) -> Option<Vec<&Level>> {
+        path.levels().map(|level| self.levels.get(&level)).collect()
     }
 
     /// Applies the effect of an operation, if that is allowed. Returns the thresholds that fire.
@@ -100,74 +115,159 @@ impl Oracle {
         effect: &Effect,
         now: Timestamp,
     ) -> Result<Vec<Fired>, String> {
-        let allowed = |decided| match decided {
-            Decided::Allowed => Ok(()),
-            denied => Err(format!("{effect:?} was admitted: {denied:?}")),
-        };
+        let ms = now.unix_ms();
         match effect {
-            Effect::Check { asset, cost } | Effect::Reserve { asset, cost, .. } => {
-                allowed(self.decide(*asset, *cost, now))?;
+            Effect::Check { of, cost } => {
+                self.admit(*of, *cost, now)?;
+                Ok(self.charge(*of, *cost, now))
             }
-            Effect::Amend { id, to } => {
-                let call =
-                    self.key.as_ref().and_then(|key| key.call(*id)).filter(|call| !call.ended);
-                let call = call.ok_or("an amendment of nothing")?;
+            Effect::Reserve { id, of, cost } => {
+                self.admit(*of, *cost, now)?;
+                let fired = self.charge(*of, *cost, now);
+                let levels = self.levels_of(of.path).ok_or("a reservation of no key")?;
+                let admitted = levels.iter().map(|level| level.ids(of.asset)).collect();
+                let call = Call { asset: of.asset, cost: *cost, admitted, ended: false };
+                let key = self.levels.get_mut(&of.path.own()).ok_or("a reservation of no key")?;
+                match key.calls.insert(*id, call) {
+                    Some(_) => Err("a call was reserved twice".to_owned()),
+                    None => Ok(fired),
+                }
+            }
+            Effect::Amend { id, path, to } => {
+                let call = self.open(*path, *id).ok_or("an amendment of nothing")?;
+                let of = Subject { path: *path, asset: call.asset };
                 let added = to.beyond(call.cost);
                 if added != Cost::default() {
-                    allowed(self.decide(call.asset, added, now))?;
+                    self.admit(of, added, now)?;
+                }
+                Ok(self.correct(of, *id, *to, now))
+            }
+            Effect::End { id, path, actual } => {
+                let call = self.open(*path, *id).ok_or("the end of a call that is not open")?;
+                let of = Subject { path: *path, asset: call.asset };
+                let fired = self.correct(of, *id, *actual, now);
+                self.call_mut(*path, *id).ended = true;
+                Ok(fired)
+            }
+            Effect::Rebase { of } => Ok(self.each(of.path, |_, level| {
+                *level = level.rebased(of.asset, ms);
+                Vec::new()
+            })),
+            Effect::Change { level, to } => {
+                let changed = self.levels.get_mut(level).ok_or("a change of no key")?;
+                changed.change(to, ms);
+                Ok(Vec::new())
+            }
+            Effect::Create { level, group, wanted } => {
+                if group.is_some_and(|group| !self.levels.contains_key(&group)) {
+                    return Err("a key was created beneath no group".to_owned());
+                }
+                let created = Level::created(wanted, *group, ms);
+                match self.levels.insert(*level, created) {
+                    Some(_) => Err("a key was created twice".to_owned()),
+                    None => Ok(Vec::new()),
                 }
             }
-            _ => {}
+            Effect::Delete { level } => {
+                if self.levels.values().any(|other| other.group == Some(*level)) {
+                    return Err("a group was deleted with a key beneath it".to_owned());
+                }
+                self.levels
+                    .remove(level)
+                    .map(|_| Vec::new())
+                    .ok_or_else(|| "no key was deleted".to_owned())
+            }
         }
-        let ms = now.unix_ms();
-        if let Effect::Create(wanted) = effect {
-            return match self.key {
-                Some(_) => Err("a key was created twice".to_owned()),
-                None => {
-                    self.key = Some(Key::created(wanted, ms));
-                    Ok(Vec::new())
-                }
-            };
+    }
+
+    fn admit(&self, of: Subject, cost: Cost, now: Timestamp) -> Result<(), String> {
+        match self.decide(of, cost, now) {
+            Decided::Allowed => Ok(()),
+            denied => Err(format!("{cost:?} of {of:?} was admitted: {denied:?}")),
         }
-        let key = self.key.as_mut().ok_or("an operation on no key")?;
-        let mut fired = Vec::new();
-        match effect {
-            Effect::Create(_) => {}
-            Effect::Delete => self.key = None,
-            Effect::Check { asset, cost } => key.charge(*asset, *cost, ms, &mut fired),
-            Effect::Reserve { id, asset, cost } => {
-                key.charge(*asset, *cost, ms, &mut fired);
-                if key.call(*id).is_some() {
-                    return Err("a call was reserved twice".to_owned());
-                }
-                let call =
-                    Call { asset: *asset, cost: *cost, admitted: key.ids(*asset), ended: false };
-                key.calls.push((*id, call));
-            }
-            Effect::Amend { id, to } => {
-                let call = key.call(*id).cloned().expect("the server has it");
-                key.call_mut(*id).cost = *to;
-                key.correct(&call, *to, ms, &mut fired);
-            }
-            Effect::End { id, actual } => {
-                let call = key.call_mut(*id);
-                if std::mem::replace(&mut call.ended, true) {
-                    return Err("a call ended twice".to_owned());
-                }
-                let call = call.clone();
-                key.correct(&call, *actual, ms, &mut fired);
-            }
-            Effect::Rebase { asset } => *key = key.rebased(*asset, ms),
-            Effect::Change(wanted) => key.change(wanted, ms),
+    }
+
+    fn charge(&mut self, of: Subject, cost: Cost, now: Timestamp) -> Vec<Fired> {
+        self.each(of.path, |_, level| level.charge(of.asset, cost, now.unix_ms()))
+    }
+
+    /// Corrects the cost of a call.
+    fn correct(&mut self, of: Subject, id: u8, to: Cost, now: Timestamp) -> Vec<Fired> {
+        let call = self.call_mut(of.path, id);
+        let before = call.clone();
+        call.cost = to;
+        self.each(of.path, |place, level| level.correct(&before, place, to, now.unix_ms()))
+    }
+
+    /// Changes each level of a path. Returns the thresholds that fire.
+    fn each(
+        &mut self,
+        path: Path,
+        mut change: impl FnMut(usize, &mut Level) -> Vec<([usize; 3], u8, u64, u64)>,
+    ) -> Vec<Fired> {
+        let mut all = Vec::new();
+        for (place, number) in path.levels().enumerate() {
+            let Some(level) = self.levels.get_mut(&number) else { continue };
+            let fired = change(place, level).into_iter();
+            all.extend(
+                fired.map(|(rule, percent, used, limit)| (at(place, rule), percent, used, limit)),
+            );
         }
-        fired.sort_unstable();
-        Ok(fired)
+        all.sort_unstable();
+        all
+    }
+
+    /// A reservation of a key that has not ended.
+    fn open(&self, path: Path, id: u8) -> Option<&Call> {
+        self.levels.get(&path.own())?.calls.get(&id).filter(|call| !call.ended)
+    }
+
+    fn call_mut(&mut self, path: Path, id: u8) -> &mut Call {
+        let key = self.levels.get_mut(&path.own());
+        key.and_then(|key| key.calls.get_mut(&id)).expect("the call is open")
+    }
+}
+
+fn decide(levels: &[&Level], asset: bool, cost: Cost, now: i64) -> Decided {
+    if let Some(place) = levels.iter().position(|level| level.has_expired(now)) {
+        return Decided::Expired(place);
+    }
+    let mut violated = rules(levels, asset, now);
+    violated.retain(|(rule, used, limit)| !admits(*limit, *used, cost.of(rule[3]), cost.requests));
+    if violated.is_empty() {
+        return Decided::Allowed;
+    }
+    let budget = violated.iter().any(|(rule, ..)| rule[2] == EVER);
+    Decided::Limited { violated, budget, retry_at: None }
+}
+
+fn rules(levels: &[&Level], asset: bool, now: i64) -> Vec<Counted> {
+    let of_level = |(place, level): (usize, &&Level)| {
+        let rules = level.rules(asset, now).into_iter();
+        rules.map(move |(rule, used, limit)| (at(place, rule), used, limit)).collect::<Vec<_>>()
+    };
+    let mut rules: Vec<_> = levels.iter().enumerate().flat_map(of_level).collect();
+    rules.sort_unstable();
+    rules
+}
+
+/// A rule of the level at this place of a path.
+fn at(place: usize, [scope, window, unit]: [usize; 3]) -> [usize; 4] {
+    [place, scope, window, unit]
+}
+
+/// Whether a limit of which `used` is used admits `more`.
+fn admits(limit: u64, used: u64, more: u64, requests: u64) -> bool {
+    match (more, requests) {
+        (0, 0) => true,
+        (0, _) => used < limit,
+        _ => used + more <= limit,
     }
 }
 
 impl Cost {
     pub(crate) fn of(self, unit: usize) -> u64 {
-        if unit == 0 { self.requests } else { self.tokens }
+        [self.requests, self.tokens, self.credits][unit]
     }
 
     /// The tokens and credits by which it exceeds another cost.
@@ -181,3 +281,5 @@ impl Cost {
 }
 
 pub(crate) const NO_LIMITS: Limits = [[None; 2]; 2];
+/// The window of the budget, after the minute and the day.
+const EVER: usize = 2;

@@ -1,11 +1,14 @@
-//! The server: the stored data of one key, and the one operation on it.
+//! The server: the stored data of keys and groups, and the one operation on them.
 //!
-//! It does what `apply.lua` of limiter-redis does, in its order: it compares the ledger, the time, guards and the stamp, then
+//! It does what `apply.lua` of limiter-redis does, in its order: it compares the ledger, the time, guards and the stamps, then
 //! calls the core's `apply`, and stores the other data of the request. A second implementation does the same arithmetic on
 //! bare numbers; most bugs are planted there.
 
 mod hand;
+mod known;
 mod stored;
+
+use std::collections::BTreeMap;
 
 use limiter_core::operation::{Operation, Verdict, apply};
 use limiter_core::{
@@ -14,10 +17,12 @@ use limiter_core::{
 };
 
 use self::hand::by_hand;
-pub(crate) use self::stored::{ASSET, Snapshot, admission_of, ids_of, levels, levels_mut};
+pub(crate) use self::known::Known;
+pub(crate) use self::stored::{ASSET, Snapshot, admission_of};
 use self::stored::{scopes_of, state_of_scopes, with_numbers};
 use crate::bug::Bug;
 use crate::oracle::Effect;
+use crate::path::Path;
 
 /// A reservation as it is stored, without its ttl, which the check of reservations covers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,13 +37,15 @@ pub(crate) struct Entry {
 /// The server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Server {
-    pub(crate) key: Option<Key>,
+    /// The keys and groups that exist, by their numbers.
+    pub(crate) keys: BTreeMap<usize, Key>,
     /// Stamps and incarnations that were ever drawn.
     drawn: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
+    group: Option<usize>,
     pub(crate) version: u32,
     pub(crate) stored: Snapshot,
     pub(crate) ledger: Vec<(u8, Entry)>,
@@ -49,11 +56,15 @@ pub(crate) struct Key {
 pub(crate) struct Request {
     /// Without an operation, the server only reads.
     pub(crate) operation: Option<Operation>,
-    /// The scopes of its records.
-    pub(crate) scopes: Vec<ScopeId>,
-    pub(crate) stamp: u32,
+    /// The levels of the call, or the one that is changed.
+    pub(crate) path: Path,
+    /// The scopes of its records, each with its place in the path.
+    pub(crate) scopes: Vec<(usize, ScopeId)>,
+    /// The stamp and the changes of each level; nothing of a request that only reads.
+    pub(crate) stamps: Vec<u32>,
+    pub(crate) puts: Vec<Puts>,
     pub(crate) version: Option<u32>,
-    pub(crate) puts: Puts,
+    pub(crate) manages: Option<Manages>,
     pub(crate) ledger: Option<InLedger>,
     /// The effect of each call, or the only effect of an operation without calls.
     pub(crate) effects: Vec<Effect>,
@@ -62,15 +73,22 @@ pub(crate) struct Request {
     pub(crate) planned: Option<Vec<Stored>>,
 }
 
-/// The parts of the configuration that change.
+/// The parts of the configuration of a level that change.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Puts {
     pub(crate) settings: Option<KeySettings>,
     /// Whether each is listed, and its limits; `None` if it is not counted any more. The numbers of a scope that is counted
     /// already stay.
     pub(crate) scopes: Vec<(ScopeId, Option<(bool, ScopeState)>)>,
-    pub(crate) creates: Option<Box<KeyState>>,
-    pub(crate) deletes: bool,
+}
+
+/// A change of what exists.
+#[derive(Clone, Debug)]
+pub(crate) enum Manages {
+    /// The group must exist, if there is one, and the key must not.
+    Create { group: Option<usize>, state: Box<KeyState> },
+    /// Nothing may lie beneath it.
+    Delete,
 }
 
 #[derive(Clone, Debug)]
@@ -106,27 +124,25 @@ pub(crate) struct Answer {
     pub(crate) ended: Ended,
     /// Whether each call was done.
     pub(crate) done: Vec<bool>,
-    /// The key as it was, if it existed.
-    pub(crate) before: Option<Snapshot>,
+    /// The levels as they were, if all of them existed.
+    pub(crate) before: Option<Known>,
     pub(crate) version: u32,
     pub(crate) entry: Option<Entry>,
 }
 
 impl Server {
     pub(crate) fn apply(&mut self, request: &Request, now: Timestamp, bug: Option<Bug>) -> Answer {
-        let key = self.key.as_ref();
+        let key = self.keys.get(&request.path.own());
         let mut answer = Answer {
             now,
             ended: Ended::Stale,
             done: vec![true],
-            before: key.map(|key| key.stored.clone()),
+            before: self.known(request.path),
             version: key.map_or(0, |key| key.version),
             entry: None,
         };
         if let Some(ledger) = &request.ledger {
-            let (InLedger::Find { id } | InLedger::New { id, .. } | InLedger::Known { id, .. }) =
-                ledger;
-            answer.entry = key.and_then(|key| key.entry(*id)).cloned();
+            answer.entry = key.and_then(|key| key.entry(ledger.id())).cloned();
             let as_given = match ledger {
                 InLedger::Find { .. } => false,
                 InLedger::New { .. } => answer.entry.is_none(),
@@ -146,28 +162,19 @@ impl Server {
         if !timely && bug != Some(Bug::ComparesNoTime) {
             return Answer { ended: Ended::Untimely, ..answer };
         }
-        if let Some(created) = &request.puts.creates {
-            if key.is_some() {
-                return Answer { ended: Ended::Guarded, ..answer };
-            }
-            let (stamp, incarnation) = (self.draw(0, bug), self.draw(0, bug));
-            let state = (**created).clone();
-            let stored = Snapshot { stamp, incarnation, state, damage: None };
-            self.key = Some(Key { version: 1, stored: stored.with_bug(bug), ledger: Vec::new() });
-            return Answer { ended: Ended::Applied, ..answer };
-        }
-        if request.puts.deletes {
-            let ended = if self.key.take().is_some() { Ended::Applied } else { Ended::Guarded };
+        if let Some(manages) = &request.manages {
+            let is_done = self.manage(request.path.own(), manages, bug);
+            let ended = if is_done { Ended::Applied } else { Ended::Guarded };
             return Answer { ended, ..answer };
         }
-        let Some(mut key) = self.key.clone() else { return answer };
-        if request.version.is_some_and(|version| version != key.version) {
+        let is_current = |version| key.is_some_and(|key| key.version == version);
+        if !request.version.is_none_or(is_current) {
             return Answer { ended: Ended::Guarded, ..answer };
         }
-        if request.stamp != key.stored.stamp && bug != Some(Bug::ComparesNoStamp) {
+        if !self.has_stamps(request, bug) {
             return answer;
         }
-        let Some(records) = key.stored.records(&request.scopes) else { return answer };
+        let Some(records) = self.records(request) else { return answer };
         let (ended, moved, done) = by_hand(&records, operation, request, bug);
         if bug.is_none() {
             let by_core = by_core(records.clone(), operation, now);
@@ -177,15 +184,88 @@ impl Server {
                 "two hands that differ: {operation:?} on {records:?}"
             );
         }
-        if ended != Ended::Applied {
-            return Answer { ended, ..answer };
+        if ended == Ended::Applied || moved != records {
+            self.put(request, &moved, bug);
         }
-        key.put(request, moved, bug);
-        if request.puts.restamps() {
-            key.stored.stamp = self.draw(key.stored.stamp, bug);
-        }
-        self.key = Some(key);
         Answer { ended, done, ..answer }
+    }
+
+    /// The levels of a path, if all of them exist.
+    pub(crate) fn known(&self, path: Path) -> Option<Known> {
+        let levels = path.levels().map(|level| Some(self.keys.get(&level)?.stored.clone()));
+        levels.collect::<Option<_>>().map(Known)
+    }
+
+    /// Creates or deletes a key or a group. Returns whether the guards held.
+    fn manage(&mut self, level: usize, manages: &Manages, bug: Option<Bug>) -> bool {
+        match manages {
+            Manages::Create { group, state } => {
+                let has_group = group.is_none_or(|group| self.keys.contains_key(&group));
+                if !has_group || self.keys.contains_key(&level) {
+                    return false;
+                }
+                let (stamp, incarnation) = (self.draw(0, bug), self.draw(0, bug));
+                let state = (**state).clone();
+                let stored = Snapshot { stamp, incarnation, state, damage: None }.with_bug(bug);
+                let (group, ledger) = (*group, Vec::new());
+                self.keys.insert(level, Key { group, version: 1, stored, ledger });
+                true
+            }
+            Manages::Delete => {
+                let has_keys = self.keys.values().any(|key| key.group == Some(level));
+                let may_delete = !has_keys || bug == Some(Bug::DeletesGroupsOfKeys);
+                may_delete && self.keys.remove(&level).is_some()
+            }
+        }
+    }
+
+    fn has_stamps(&self, request: &Request, bug: Option<Bug>) -> bool {
+        let mut levels = request.path.levels().zip(&request.stamps);
+        levels.all(|(level, stamp)| {
+            let is_compared = match bug {
+                Some(Bug::ComparesNoStamp) => false,
+                Some(Bug::ComparesTheKeysStampAlone) => level == request.path.own(),
+                _ => true,
+            };
+            let stored = self.keys.get(&level).map(|key| key.stored.stamp);
+            stored.is_some_and(|stored| !is_compared || stored == *stamp)
+        })
+    }
+
+    /// The records of an operation, if all of them are there.
+    fn records(&self, request: &Request) -> Option<Vec<Stored>> {
+        let record = |(place, id): &(usize, ScopeId)| {
+            self.keys.get(&request.path.at(*place))?.stored.record(id)
+        };
+        request.scopes.iter().map(record).collect()
+    }
+
+    /// Stores the records and all that comes with them.
+    fn put(&mut self, request: &Request, moved: &[Stored], bug: Option<Bug>) {
+        let copied = {
+            let states = |place: usize| Some(&self.keys.get(&request.path.at(place))?.stored.state);
+            admission_of(states, request.scopes.iter().zip(moved))
+        };
+        if let (Some(ledger), Some(key)) = (&request.ledger, self.keys.get_mut(&request.path.own()))
+        {
+            key.put_entry(ledger, copied, bug);
+        }
+        for (place, level) in request.path.levels().enumerate() {
+            let scopes = request.scopes.iter().zip(moved).filter(|((at, _), _)| *at == place);
+            let records: Vec<_> = scopes.map(|((_, id), moved)| (id, moved)).collect();
+            let none = Puts::default();
+            let puts = request.puts.get(place).unwrap_or(&none);
+            let last = self.keys.get(&level).map_or(0, |key| key.stored.stamp);
+            let stamp = if puts.restamps() { self.draw(last, bug) } else { last };
+            let Some(key) = self.keys.get_mut(&level) else { continue };
+            key.put(puts, &records, bug);
+            key.stored.stamp = stamp;
+        }
+        if let (Some(version), Some(key)) =
+            (request.version, self.keys.get_mut(&request.path.own()))
+        {
+            key.version = version + 1;
+        }
     }
 
     /// A new stamp or incarnation, after this one.
@@ -223,33 +303,35 @@ impl Key {
         self.ledger.iter().find(|(other, _)| *other == id).map(|(_, entry)| entry)
     }
 
-    fn put(&mut self, request: &Request, moved: Vec<Stored>, bug: Option<Bug>) {
-        match &request.ledger {
-            Some(InLedger::New { id, entry }) => {
-                let copied = admission_of(&self.stored.state, request.scopes.iter().zip(&moved));
+    fn put_entry(&mut self, ledger: &InLedger, copied: Admission, bug: Option<Bug>) {
+        match ledger {
+            InLedger::Find { .. } => {}
+            InLedger::New { id, entry } => {
                 let believes = bug == Some(Bug::BelievesTheClientsWindows);
                 let admission = if believes { entry.admission.clone() } else { copied };
                 self.ledger.push((*id, Entry { admission, ..(**entry).clone() }));
                 self.ledger.sort_by_key(|(id, _)| *id);
             }
-            Some(InLedger::Known { id, entries }) => {
+            InLedger::Known { id, entries } => {
                 let place =
                     self.ledger.iter().position(|(other, _)| other == id).expect("it was compared");
                 self.ledger[place].1 = entries[1].clone();
             }
-            _ => {}
         }
+    }
+
+    fn put(&mut self, puts: &Puts, records: &[(&ScopeId, &Stored)], bug: Option<Bug>) {
         let state = &self.stored.state;
         let mut damage = None;
         let mut scopes = scopes_of(state);
-        let settings = request.puts.settings.clone().unwrap_or_else(|| state.settings());
-        for (id, put) in &request.puts.scopes {
+        let settings = puts.settings.clone().unwrap_or_else(|| state.settings());
+        for (id, put) in &puts.scopes {
             match put {
                 Some(put) => drop(scopes.insert(id.clone(), put.clone())),
                 None => drop(scopes.remove(id)),
             }
         }
-        for (id, moved) in request.scopes.iter().zip(&moved) {
+        for (id, moved) in records {
             if let Some((_, scope)) = scopes.get_mut(id) {
                 match with_numbers(scope, moved, state) {
                     Ok(with_numbers) => *scope = with_numbers,
@@ -259,8 +341,15 @@ impl Key {
         }
         self.stored.state = state_of_scopes(settings, scopes);
         self.stored.damage = damage;
-        self.stored = self.stored.clone().with_bug(bug.filter(|_| request.puts.restamps()));
-        self.version += u32::from(request.version.is_some());
+        self.stored = self.stored.clone().with_bug(bug.filter(|_| puts.restamps()));
+    }
+}
+
+impl InLedger {
+    const fn id(&self) -> u8 {
+        match self {
+            Self::Find { id } | Self::New { id, .. } | Self::Known { id, .. } => *id,
+        }
     }
 }
 

@@ -16,15 +16,19 @@ pub(crate) use self::story::story;
 use crate::bug::Bug;
 use crate::client::{Busy, Call, Client};
 use crate::oracle::{Effect, Fired, Oracle, Wanted};
+use crate::path::{Path, Subject};
 use crate::server::{Answer, Ended, Request, Server};
 
 /// The constants of a check: the calls that clients may make, and how often each fault may happen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct World {
     pub(crate) name: &'static str,
+    /// Each level starts with the configuration of its number. Others are for changes.
     pub(crate) configs: Vec<Wanted>,
     /// The calls that each client may make, in any order.
     pub(crate) calls: [Vec<Call>; 2],
+    /// The key of each client, and whether its calls are for the asset.
+    pub(crate) paths: [Path; 2],
     pub(crate) assets: [bool; 2],
     /// How many calls each may make.
     pub(crate) most: [u8; 2],
@@ -117,6 +121,10 @@ impl State {
         let answer = server.apply(request, now, world.bug);
         let mut moments = Vec::new();
         if answer.ended != Ended::Applied {
+            if server != *self.server {
+                let changed = format!("{:?}, and something has changed", answer.ended);
+                self.wrong = Some(Wrong::Counts(changed));
+            }
             return (answer, moments);
         }
         for (effect, done) in request.effects.iter().zip(&answer.done) {
@@ -130,13 +138,13 @@ impl State {
                         return (answer, moments);
                     }
                 }
-                self.see(effect, !fired.is_empty(), &oracle, world);
+                self.see(effect, &fired, &oracle, world);
                 self.disturbed_by(effect, &server);
             }
             self.oracle = Arc::new(oracle);
             moments.push((fired, Arc::clone(&self.oracle)));
         }
-        if let Some(differs) = self.oracle.differs(server.key.as_ref().map(|key| &key.stored)) {
+        if let Some(differs) = self.oracle.differs(&server) {
             let corrects = matches!(request.effects[..], [Effect::End { .. }]);
             let wrong = if corrects { Wrong::Correction } else { Wrong::Counts };
             self.wrong = Some(wrong(differs));
@@ -145,25 +153,42 @@ impl State {
         (answer, moments)
     }
 
-    fn see(&self, effect: &Effect, fired: bool, after: &Oracle, world: &World) {
-        let sight = match effect {
-            Effect::End { .. } => match after.used().cmp(&self.oracle.used()) {
-                std::cmp::Ordering::Less => Sight::Refunded,
-                std::cmp::Ordering::Greater => Sight::Overran,
-                std::cmp::Ordering::Equal => return,
-            },
-            Effect::Rebase { .. } => Sight::Rebased,
-            Effect::Change(_) => Sight::ChangedLimits,
-            _ if fired => Sight::Fired,
-            _ => return,
+    fn see(&self, effect: &Effect, fired: &[Fired], after: &Oracle, world: &World) {
+        let see = |sight, is_seen| {
+            if is_seen {
+                world.seen.saw(sight)
+            }
         };
-        world.seen.saw(sight);
+        match effect {
+            Effect::End { .. } => {
+                let (before, after) = (self.oracle.used(), after.used());
+                let levels = || after.iter().zip(&before);
+                let refunds = levels().filter(|(after, before)| after < before).count();
+                see(Sight::Refunded, refunds > 0);
+                see(Sight::RefundedAtOneLevel, refunds == 1 && before.len() > 1);
+                see(Sight::Overran, levels().any(|(after, before)| after > before));
+            }
+            Effect::Rebase { .. } => see(Sight::Rebased, true),
+            Effect::Change { .. } => see(Sight::ChangedLimits, true),
+            Effect::Create { level, .. } => {
+                let has_begun = self.clients.iter().any(|client| client.calls > 0);
+                let is_group = *level != self.clients[0].of.path.own();
+                see(Sight::CreatedAGroupAgain, has_begun && is_group);
+            }
+            _ => {
+                let fires = |place| fired.iter().any(|(rule, ..)| rule[0] == place);
+                see(Sight::Fired, !fired.is_empty());
+                see(Sight::FiredAtBothLevels, fires(0) && fires(1));
+            }
+        }
     }
 
     /// Sets the count of failures to zero for the calls that may have failed because of this effect.
     fn disturbed_by(&mut self, effect: &Effect, after: &Server) {
-        let stamp = |server: &Server| server.key.as_ref().map(|key| key.stored.stamp);
-        let limits = stamp(&self.server) != stamp(after);
+        let stamps = |server: &Server| -> Vec<u32> {
+            server.keys.values().map(|key| key.stored.stamp).collect()
+        };
+        let limits = stamps(&self.server) != stamps(after);
         let rebases = matches!(effect, Effect::Rebase { .. });
         let of_call = match effect {
             Effect::Amend { id, .. } | Effect::End { id, .. } | Effect::Reserve { id, .. } => {
@@ -192,22 +217,21 @@ impl State {
         }
         let now = self.now();
         let heard = self.clients[number].hear(busy, &request, &answer, &world.configs, world.bug);
-        let asset = self.clients[number].asset;
+        let of = self.clients[number].of;
         for (decision, cost, call) in &heard.decided {
-            let denied = decision.denied().is_some();
-            world.seen.saw(if denied { Sight::Denied } else { Sight::Allowed });
+            answers::see(&world.seen, decision);
             let moment = call.and_then(|call| moments.get(call));
             let oracle = moment.map_or(&self.oracle, |(_, oracle)| oracle);
-            let mut wrong = wrong_decision(oracle, decision, asset, *cost, now);
+            let mut wrong = wrong_decision(oracle, decision, of, *cost, now);
             if let (Some(allowed), Some((fired, _))) = (decision.allowed(), moment) {
-                wrong = wrong.or_else(|| wrong_thresholds(allowed.crossed(), fired));
+                wrong = wrong.or_else(|| wrong_thresholds(of, allowed.crossed(), fired));
             }
             self.wrong = self.wrong.take().or(wrong);
         }
         if let (Some(crossed), Some((fired, _))) = (&heard.crossed, moments.first()) {
-            self.wrong = self.wrong.take().or_else(|| wrong_thresholds(crossed, fired));
+            self.wrong = self.wrong.take().or_else(|| wrong_thresholds(of, crossed, fired));
         }
-        if heard.denied && self.oracle.is_ahead(asset, now) {
+        if heard.denied && self.oracle.is_ahead(of, now) {
             self.wrong = Some(Wrong::Frozen);
         }
         if heard.next.as_ref().is_some_and(|busy| busy.failed > 1) {
@@ -232,7 +256,12 @@ impl Model for World {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        let clients = self.assets.map(|asset| Client { asset, ..Client::default() });
+        let [first, second] = self.paths;
+        let of = [(first, self.assets[0]), (second, self.assets[1])];
+        let clients = of.map(|(path, asset)| {
+            let of = Subject { path, asset };
+            Client { of, ..Client::default() }
+        });
         let mut state = State {
             tick: 0,
             moves: 0,
@@ -245,12 +274,17 @@ impl Model for World {
             late: None,
             wrong: None,
         };
-        let _created = state.arrival(&self.configs[0].created(INSTANTS[0]), self);
-        // Both clients have seen the key as it was created.
+        for path in self.paths {
+            for level in path.levels() {
+                let created = self.configs[level].created(path, level, INSTANTS[0]);
+                let _answer = state.arrival(&created, self);
+            }
+        }
+        // Both clients have seen their keys as they were created.
         for client in &mut state.clients {
             client.saw = Some(INSTANTS[0]);
-            client.known =
-                state.server.key.as_ref().map(|key| key.stored.clone().met(client.asset));
+            let known = state.server.known(client.of.path);
+            client.known = known.map(|known| known.met(client.of.asset));
         }
         vec![state]
     }

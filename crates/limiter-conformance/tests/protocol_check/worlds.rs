@@ -1,5 +1,7 @@
 //! Small worlds, each with room for one kind of trouble.
 
+pub(crate) mod groups;
+
 use limiter_core::MAX_COUNT;
 
 use crate::client::Call::{Amend, Cancel, Change, Check, Create, Delete, Pair, Reserve, Settle};
@@ -7,6 +9,11 @@ use crate::oracle::Wanted;
 use crate::world::{EXPIRY, World};
 
 pub(crate) fn all() -> Vec<World> {
+    [alone(), groups::all()].concat()
+}
+
+/// Worlds of one key without a group.
+fn alone() -> Vec<World> {
     vec![
         thresholds(),
         network(),
@@ -164,8 +171,8 @@ pub(crate) fn limits() -> World {
             },
         ],
         calls: [
-            vec![Check(1), Reserve { id: 1, tokens: 2 }, Change(0)],
-            vec![Check(2), Settle { id: 1, tokens: 1 }, Change(1)],
+            vec![Check(1), Reserve { id: 1, tokens: 2 }, Change { level: 0, to: 0 }],
+            vec![Check(2), Settle { id: 1, tokens: 1 }, Change { level: 0, to: 1 }],
         ],
         assets: [true, true],
         most: [3, 2],
@@ -181,8 +188,8 @@ pub(crate) fn relisted() -> World {
     World {
         name: "relisted",
         calls: [
-            vec![Reserve { id: 1, tokens: 2 }, Change(0), Check(1)],
-            vec![Check(1), Settle { id: 1, tokens: 1 }, Change(1)],
+            vec![Reserve { id: 1, tokens: 2 }, Change { level: 0, to: 0 }, Check(1)],
+            vec![Check(1), Settle { id: 1, tokens: 1 }, Change { level: 0, to: 1 }],
         ],
         most: [3, 3],
         most_of_all: 6,
@@ -196,8 +203,13 @@ pub(crate) fn expiring() -> World {
         name: "expiring",
         configs: vec![Wanted { expires_at: Some(EXPIRY), ..base() }, base()],
         calls: [
-            vec![Check(1), Reserve { id: 1, tokens: 1 }, Amend { id: 1, tokens: 2 }, Change(1)],
-            vec![Check(2), Settle { id: 1, tokens: 2 }, Change(0)],
+            vec![
+                Check(1),
+                Reserve { id: 1, tokens: 1 },
+                Amend { id: 1, tokens: 2 },
+                Change { level: 0, to: 1 },
+            ],
+            vec![Check(2), Settle { id: 1, tokens: 2 }, Change { level: 0, to: 0 }],
         ],
         most: [3, 2],
         most_of_all: 4,
@@ -214,7 +226,12 @@ pub(crate) fn reborn() -> World {
         configs: vec![base(), Wanted { global: [[None, Some(1)], [Some(3), None]], ..base() }],
         calls: [
             vec![Check(1), Reserve { id: 1, tokens: 2 }, Settle { id: 1, tokens: 1 }],
-            vec![Delete, Create(0), Create(1), Reserve { id: 1, tokens: 1 }],
+            vec![
+                Delete { level: 0 },
+                Create { level: 0, to: 0 },
+                Create { level: 0, to: 1 },
+                Reserve { id: 1, tokens: 1 },
+            ],
         ],
         most: [3, 3],
         most_of_all: 5,

@@ -4,12 +4,13 @@ use std::fmt;
 
 use limiter_core::operation::Operation;
 use limiter_core::{
-    Charge, Credits, Effective, KeyConfig, KeyKind, KeyState, LevelSet, Limits, Thresholds,
-    TimeZone, Timestamp, Window,
+    Charge, Credits, Effective, KeyConfig, KeyKind, KeyState, Limits, Thresholds, TimeZone,
+    Timestamp, Window,
 };
 
 use crate::oracle::{Cost, Effect, NO_LIMITS, Wanted};
-use crate::server::{ASSET, Puts, Request};
+use crate::path::Path;
+use crate::server::{ASSET, Manages, Request};
 
 /// A call that a client can make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,10 +34,18 @@ pub(crate) enum Call {
     Cancel {
         id: u8,
     },
-    /// A change to the configuration with this number.
-    Change(usize),
-    Create(usize),
-    Delete,
+    /// A change of a level to the configuration with this number.
+    Change {
+        level: usize,
+        to: usize,
+    },
+    Create {
+        level: usize,
+        to: usize,
+    },
+    Delete {
+        level: usize,
+    },
 }
 
 impl Call {
@@ -53,8 +62,14 @@ impl Call {
         }
     }
 
-    pub(super) const fn is_management(self) -> bool {
-        matches!(self, Self::Create(_) | Self::Change(_) | Self::Delete)
+    /// The level that it manages, if it is no call of the key.
+    pub(super) const fn level(self) -> Option<usize> {
+        match self {
+            Self::Create { level, .. } | Self::Change { level, .. } | Self::Delete { level } => {
+                Some(level)
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn id(self) -> Option<u8> {
@@ -101,27 +116,25 @@ impl Wanted {
         change.expect("few assets")
     }
 
-    /// The creation of a key with this configuration.
-    pub(crate) fn created(&self, now: Timestamp) -> Request {
-        let state = KeyState::new(KeyKind::Member, &self.config(), Thresholds::DEFAULT, now);
+    /// The creation of a key, or of its group, with this configuration.
+    pub(crate) fn created(&self, path: Path, level: usize, now: Timestamp) -> Request {
+        let kind = if level == path.own() { KeyKind::Member } else { KeyKind::Group };
+        let state = Box::new(KeyState::new(kind, &self.config(), Thresholds::DEFAULT, now));
+        let group = path.group_of(level);
         let end = Window::Minute.end(now, &TimeZone::UTC);
         let from = Window::Minute.start(end, &TimeZone::UTC);
-        let operation = Operation { from, until: end, ..always() };
-        let puts = Puts { creates: Some(Box::new(state)), ..Puts::default() };
-        let effects = vec![Effect::Create(self.clone())];
-        Request { operation: Some(operation), puts, effects, ..Request::looking() }
+        let operation = Operation { from, until: end, ..Operation::nothing() };
+        Request {
+            operation: Some(operation),
+            manages: Some(Manages::Create { group, state }),
+            effects: vec![Effect::Create { level, group, wanted: self.clone() }],
+            ..Request::looking(Path::of_level(level))
+        }
     }
 }
 
 pub(super) fn cost(requests: u64, tokens: u64) -> Cost {
     Cost { requests, tokens, credits: tokens }
-}
-
-/// An operation that compares and takes nothing, valid at any time.
-pub(super) fn always() -> Operation {
-    let until = Window::Day.end(Timestamp::MAX, &TimeZone::UTC);
-    let (steps, calls) = Default::default();
-    Operation { from: Timestamp::MIN, until, steps, soft: LevelSet::NONE, calls }
 }
 
 impl fmt::Display for Call {
@@ -133,9 +146,9 @@ impl fmt::Display for Call {
             Self::Amend { id, tokens } => write!(f, "amend r{id} to {tokens}"),
             Self::Settle { id, tokens } => write!(f, "settle r{id} at {tokens}"),
             Self::Cancel { id } => write!(f, "cancel r{id}"),
-            Self::Change(number) => write!(f, "change to configuration {number}"),
-            Self::Create(number) => write!(f, "create with configuration {number}"),
-            Self::Delete => write!(f, "delete"),
+            Self::Change { level, to } => write!(f, "change level {level} to configuration {to}"),
+            Self::Create { level, to } => write!(f, "create level {level} with configuration {to}"),
+            Self::Delete { level } => write!(f, "delete level {level}"),
         }
     }
 }

@@ -5,7 +5,8 @@ use limiter_core::{Crossing, Decision, InvalidValue, LevelSet, Timestamp, explai
 use super::{Busy, Call, Client, Phase, admission_after};
 use crate::bug::Bug;
 use crate::oracle::{Cost, Wanted};
-use crate::server::{Answer, Ended, Entry, InLedger, Request, Snapshot, levels, levels_mut};
+use crate::path::Subject;
+use crate::server::{Answer, Ended, Entry, InLedger, Known, Request};
 
 /// The outcome of an answer.
 #[derive(Debug, Default)]
@@ -31,13 +32,13 @@ impl Client {
     ) -> Heard {
         self.saw = Some(answer.now);
         match (busy.call, busy.phase) {
-            (Call::Change(number), phase) => busy.hear_of_change(phase, answer, &configs[number]),
-            (Call::Create(_), _) => {
+            (Call::Change { to, .. }, phase) => busy.hear_of_change(phase, answer, &configs[to]),
+            (Call::Create { .. }, _) => {
                 let again = answer.ended == Ended::Untimely;
                 let next = again.then(|| Busy { estimated: answer.now, ..busy.failing() });
                 Heard { next, ..Heard::default() }
             }
-            (Call::Delete, _) => Heard::default(),
+            (Call::Delete { .. }, _) => Heard::default(),
             (_, Phase::Rebase | Phase::RebaseAgain) => self.hear_of_rebase(busy, answer),
             (Call::Check(_) | Call::Pair(..), _) => self.hear_of_check(busy, request, answer, bug),
             _ => self.hear_of_remembered(busy, request, answer, bug),
@@ -53,12 +54,12 @@ impl Client {
         bug: Option<Bug>,
     ) -> Heard {
         let mut heard = Heard::default();
-        let shown = || answer.before.clone().map(|known| known.met(self.asset));
+        let shown = || answer.before.clone().map(|known| known.met(self.of.asset));
         let found = match (&busy.at, answer.ended, busy.phase) {
             (Some((_, known)), Ended::Applied | Ended::Refused, Phase::Take | Phase::Apply) => {
                 let (known, left) = self.explain(&busy, known, answer, &mut heard);
                 busy.left = left;
-                let restamps = answer.ended == Ended::Applied && request.puts.restamps();
+                let restamps = answer.ended == Ended::Applied && request.restamps();
                 if restamps {
                     self.known = None;
                 } else if busy.phase == Phase::Apply || request.rolls() && busy.left.is_empty() {
@@ -88,25 +89,24 @@ impl Client {
     fn explain(
         &self,
         busy: &Busy,
-        known: &Snapshot,
+        known: &Known,
         answer: &Answer,
         heard: &mut Heard,
-    ) -> (Snapshot, Vec<u64>) {
-        let known = answer.on(known).expect("it was read before");
-        let mut state = known.state.clone();
+    ) -> (Known, Vec<u64>) {
+        let mut known = answer.on(known).expect("it was read before");
         let mut left = Vec::new();
         for (number, cost) in busy.costs().enumerate() {
             let (charge, now) = (cost.charge(), answer.now);
             let done = answer.ended == Ended::Applied && answer.done.get(number) == Some(&true);
             let decision = if done {
                 Some(explain::admitted(
-                    &mut levels_mut(&mut state, self.asset),
+                    &mut known.levels_mut(self.of),
                     &charge,
                     LevelSet::NONE,
                     now,
                 ))
             } else {
-                let levels = self.levels(&state);
+                let levels = self.levels(&known);
                 let refused = explain::refused(&levels, &charge, now);
                 refused.filter(|_| prepare::rebase(&levels, now).is_none())
             };
@@ -118,20 +118,19 @@ impl Client {
                 None => left.push(busy.left[number]),
             }
         }
-        (Snapshot { state, ..known }, left)
+        (known, left)
     }
 
     fn try_again(
         &mut self,
         mut busy: Busy,
-        known: Snapshot,
+        known: Known,
         now: Timestamp,
         mut heard: Heard,
         bug: Option<Bug>,
     ) -> Heard {
-        let state = known.state.clone();
-        let levels = self.levels(&state);
         self.known = Some(known.clone());
+        let levels = self.levels(&known);
         let takes = self.may_take(&busy, &known, now, true);
         let mut denies = false;
         if !takes {
@@ -153,6 +152,7 @@ impl Client {
             (_, true) => Phase::Rebase,
             _ => Phase::Apply,
         };
+        drop(levels);
         let busy = if busy.phase == Phase::Read { busy } else { busy.failing() };
         let failed = if rebases { 0 } else { busy.failed };
         heard.next = Some(Busy { phase, at: Some((now, known)), failed, ..busy });
@@ -176,18 +176,18 @@ impl Client {
         let applied = answer.ended == Ended::Applied;
         let known = match &busy.at {
             Some((_, known)) if believed => Some(answer.on(known).expect("it was read before")),
-            _ => answer.before.clone().map(|known| known.met(self.asset)),
+            _ => answer.before.clone().map(|known| known.met(self.of.asset)),
         };
-        let restamps = request.puts.restamps();
+        let restamps = request.restamps();
         self.known = known.clone().filter(|_| !(applied && restamps));
         let Some(known) = known else { return Heard::unknown(busy.cost()) };
         let now = answer.now;
-        let mut state = known.state.clone();
+        let mut after = known.clone();
         if applied {
             return match busy.call {
                 Call::Settle { .. } | Call::Cancel { .. } => {
-                    let prepared = self.prepared(&busy, &state, now);
-                    let committed = prepared.commit(&mut levels_mut(&mut state, self.asset), now);
+                    let prepared = self.prepared(&busy, &known, now);
+                    let committed = prepared.commit(&mut after.levels_mut(self.of), now);
                     self.forget_entry(id);
                     let crossed = committed.map_or_else(Vec::new, |committed| committed.crossed);
                     Heard { crossed: Some(crossed), ..Heard::default() }
@@ -196,7 +196,7 @@ impl Client {
                     let entry = busy.entry.clone().expect("it was amended");
                     let put = busy.put(&entry);
                     let decision = entry.reservation().amend(
-                        &mut levels_mut(&mut state, entry.asset),
+                        &mut after.levels_mut(self.of_entry(&entry)),
                         &put.estimate,
                         now,
                     );
@@ -205,17 +205,17 @@ impl Client {
                 }
                 _ => {
                     let cost = busy.cost();
-                    let mut levels = levels_mut(&mut state, self.asset);
+                    let mut levels = after.levels_mut(self.of);
                     let decision =
                         explain::admitted(&mut levels, &cost.charge(), LevelSet::NONE, now);
                     drop(levels);
                     if let (Some(InLedger::New { entry, .. }), false) = (&request.ledger, restamps)
                     {
-                        let prepared = self.prepared(&busy, &known.state, now);
+                        let prepared = self.prepared(&busy, &known, now);
                         let admission = if bug == Some(Bug::BelievesTheClientsWindows) {
                             entry.admission.clone()
                         } else {
-                            admission_after(&state, &prepared)
+                            admission_after(&after, &prepared)
                         };
                         self.learn_entry(id, Entry { admission, ..(**entry).clone() });
                     }
@@ -238,15 +238,15 @@ impl Client {
         let denied = match (busy.call, &busy.entry) {
             (Call::Settle { .. } | Call::Cancel { .. }, _) => None,
             (Call::Amend { .. }, Some(entry)) => {
-                let prepared = self.prepared(&busy, &state, now);
+                let prepared = self.prepared(&busy, &known, now);
                 entry.reservation().refuses(
-                    &levels(&state, entry.asset),
+                    &known.levels(self.of_entry(entry)),
                     &prepared,
                     &cost.charge(),
                     now,
                 )
             }
-            _ => explain::refused(&self.levels(&state), &cost.charge(), now),
+            _ => explain::refused(&self.levels(&known), &cost.charge(), now),
         };
         if let Some(denied) = denied {
             return self.denied(busy, denied, cost, now, known, bug);
@@ -258,13 +258,18 @@ impl Client {
 
     /// Like `find`, which reads the global record alone.
     fn hear_of_entry(&mut self, busy: Busy, id: u8, answer: &Answer) -> Heard {
-        if !self.asset {
+        if !self.of.asset {
             self.known = answer.before.clone().map(|known| known.met(false));
         }
         match &answer.entry {
             Some(entry) => self.with_entry(Busy { at: None, ..busy }, entry.clone()),
             None => self.without_entry(id),
         }
+    }
+
+    /// The call of a reservation.
+    const fn of_entry(&self, entry: &Entry) -> Subject {
+        Subject { asset: entry.asset, ..self.of }
     }
 
     /// Goes on with the entry of a reservation that was looked up.
@@ -292,11 +297,10 @@ impl Client {
         denied: Decision,
         cost: Cost,
         now: Timestamp,
-        known: Snapshot,
+        known: Known,
         bug: Option<Bug>,
     ) -> Heard {
-        let state = &known.state;
-        let rebases = prepare::rebase(&self.levels(state), now).is_some();
+        let rebases = prepare::rebase(&self.levels(&known), now).is_some();
         if !rebases || bug == Some(Bug::StoresNoRebase) {
             return Heard::decided(denied, cost);
         }
@@ -320,11 +324,11 @@ impl Client {
                 ..Heard::default()
             },
             _ => {
-                let Some(known) = answer.before.clone().map(|known| known.met(self.asset)) else {
+                let Some(known) = answer.before.clone().map(|known| known.met(self.of.asset))
+                else {
                     return done;
                 };
-                let state = &known.state;
-                if prepare::rebase(&self.levels(state), answer.now).is_none() {
+                if prepare::rebase(&self.levels(&known), answer.now).is_none() {
                     return done;
                 }
                 let at = Some((answer.now, known));
@@ -347,7 +351,8 @@ impl Busy {
         }
         let Some(known) = answer.before.clone() else { return Heard::default() };
         let another = self.version.is_some_and(|version| version != answer.version);
-        let same = wanted.change(&known.state, answer.now).after == known.state;
+        let [level] = &known.0[..] else { panic!("a change concerns one level") };
+        let same = wanted.change(&level.state, answer.now).after == level.state;
         if another || same {
             return Heard::default();
         }
@@ -384,7 +389,7 @@ impl Answer {
         match &busy.at {
             // The answers to creating, changing and deleting contain no records.
             Some((_, known))
-                if compared && !busy.call.is_management() && busy.phase != Phase::Read =>
+                if compared && busy.call.level().is_none() && busy.phase != Phase::Read =>
             {
                 self.on(known).map(drop)
             }
@@ -392,8 +397,8 @@ impl Answer {
         }
     }
 
-    /// The key as it was, with the cached limits.
-    fn on(&self, known: &Snapshot) -> Result<Snapshot, InvalidValue> {
+    /// The levels as they were, with the cached limits.
+    fn on(&self, known: &Known) -> Result<Known, InvalidValue> {
         match &self.before {
             Some(before) => known.with_numbers_of(before),
             None => Ok(known.clone()),

@@ -102,15 +102,6 @@ impl Counted {
     }
 }
 
-/// Whether a limit of which `used` is used admits `more`.
-pub(super) fn admits(limit: u64, used: u64, more: u64, requests: u64) -> bool {
-    match (more, requests) {
-        (0, 0) => true,
-        (0, _) => used < limit,
-        _ => used + more <= limit,
-    }
-}
-
 pub(super) fn reaches(used: u64, limit: Option<u64>, percent: u8) -> bool {
     limit.is_some_and(|limit| {
         limit > 0 && u128::from(used) * 100 >= u128::from(limit) * u128::from(percent)

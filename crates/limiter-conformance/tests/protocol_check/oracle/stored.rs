@@ -5,41 +5,51 @@ use std::fmt;
 use limiter_core::{Record, ScopeState, Stops, Thresholds, Timestamp, Unit, Window};
 
 use super::Oracle;
+use super::level::Level;
 use super::scope::Scope;
-use crate::server::Snapshot;
+use crate::server::{Server, Snapshot};
 
 impl Oracle {
-    /// Describes how the stored key differs from the oracle's, if it does.
-    pub(crate) fn differs(&self, stored: Option<&Snapshot>) -> Option<String> {
-        let (key, stored) = match (&self.key, stored) {
-            (None, None) => return None,
-            (Some(key), Some(stored)) => (key, stored),
-            _ => return Some("there is a key, or there is none".to_owned()),
-        };
+    /// Describes how the stored levels differ from the oracle's, if they do.
+    pub(crate) fn differs(&self, server: &Server) -> Option<String> {
+        if !server.keys.keys().eq(self.levels.keys()) {
+            return Some("a level is there that must not be, or is not there".to_owned());
+        }
+        let pairs = server.keys.values().zip(&self.levels);
+        pairs.into_iter().find_map(|(stored, (number, level))| {
+            let differs = level.differs(&stored.stored)?;
+            Some(format!("level {number}: {differs}"))
+        })
+    }
+}
+
+impl Level {
+    /// Describes how a stored level differs, if it does.
+    fn differs(&self, stored: &Snapshot) -> Option<String> {
         if let Some(damage) = &stored.damage {
             return Some(format!("corrupt: {damage}"));
         }
         let state = &stored.state;
         let mut differs = String::new();
         let expires_at = state.expires_at().map(Timestamp::unix_ms);
-        compare(&mut differs, "expiry", expires_at, key.expires_at);
+        compare(&mut differs, "expiry", expires_at, self.expires_at);
         let credits = state.credits();
-        compare(&mut differs, "spent", credits.spent.millionths(), key.spent);
+        compare(&mut differs, "spent", credits.spent.millionths(), self.spent);
         compare(
             &mut differs,
             "budget",
             credits.budget.map(|budget| budget.millionths()),
-            key.budget,
+            self.budget,
         );
         let budget = cells(state.global().record(), state.thresholds()).pop().map(|cell| cell.mark);
-        compare(&mut differs, "fired thresholds of the budget", budget, Some(key.fired.len()));
+        compare(&mut differs, "fired thresholds of the budget", budget, Some(self.fired.len()));
         let thresholds = state.thresholds();
-        let same = thresholds.percents().eq(key.thresholds.iter().copied());
+        let same = thresholds.percents().eq(self.thresholds.iter().copied());
         compare(&mut differs, "thresholds as configured", same, true);
         let mut assets = state.assets();
         let of_asset = assets.next().map(|(_, listed, scope)| (listed, scope));
         let stored = [Some((true, state.global())), of_asset];
-        for ((stored, must), name) in stored.into_iter().zip(&key.scopes).zip(NAMES) {
+        for ((stored, must), name) in stored.into_iter().zip(&self.scopes).zip(NAMES) {
             compare(&mut differs, name, stored.is_some(), must.is_some());
             let (Some((listed, scope)), Some(must)) = (stored, must) else { continue };
             compare(&mut differs, "listed", listed, must.listed);

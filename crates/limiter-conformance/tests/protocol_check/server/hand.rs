@@ -24,16 +24,20 @@ pub(super) fn by_hand(
     let mut done = Vec::new();
     for call in &operation.calls {
         let taken = moved.iter().zip(&operation.steps).zip(call);
-        let taken: Option<Vec<Stored>> =
+        let taken: Vec<_> =
             taken.map(|((record, step), takes)| taken_by_hand(record, step, takes, bug)).collect();
-        done.push(taken.is_some());
-        moved = taken.unwrap_or(moved);
+        let fits = taken.iter().all(Option::is_some);
+        done.push(fits);
+        if fits || bug == Some(Bug::ChargesEachLevelAlone) {
+            moved = taken.into_iter().zip(moved).map(|(taken, was)| taken.unwrap_or(was)).collect();
+        }
     }
     if done.is_empty() {
         done.push(true);
     }
     let is_planned = request.planned.as_ref().is_none_or(|planned| marks(planned) == marks(&moved));
     match done.contains(&true) {
+        false if bug == Some(Bug::ChargesEachLevelAlone) => (Ended::Refused, moved, vec![true]),
         false => as_was(Ended::Refused),
         true if !is_planned => as_was(Ended::Stale),
         true => (Ended::Applied, moved, done),

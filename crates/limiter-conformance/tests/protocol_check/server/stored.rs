@@ -1,18 +1,18 @@
-//! A key as it is stored, and its parts.
+//! A key or a group as it is stored, and its parts.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use limiter_core::{
-    Admission, AdmittedScope, AssetId, InvalidValue, KeyId, KeySettings, KeyState, LevelPlace,
-    Levels, LevelsMut, Place, Scope, ScopeId, ScopeState, Stored,
+    Admission, AdmittedScope, AssetId, InvalidValue, KeySettings, KeyState, Place, Scope, ScopeId,
+    ScopeState, Stored,
 };
 
 use super::Puts;
 use crate::bug::Bug;
 
-/// A key as it is stored, or as a client has it in its cache.
+/// A key or a group as it is stored, or as a client has it in its cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) stamp: u32,
@@ -46,8 +46,7 @@ impl Puts {
         let of_key =
             |state: &KeyState| (state.expires_at(), state.thresholds(), state.generations());
         let differs = of_key(before) != of_key(after);
-        let mut puts =
-            Self { settings: differs.then(|| after.settings()), scopes, ..Self::default() };
+        let mut puts = Self { settings: differs.then(|| after.settings()), scopes };
         if before.thresholds() != after.thresholds() {
             // They are those of every scope.
             puts.scopes = is
@@ -61,13 +60,8 @@ impl Puts {
 }
 
 impl Snapshot {
-    fn place(&self, id: &ScopeId) -> Option<Place> {
-        place_of(&self.state, id)
-    }
-
-    pub(super) fn records(&self, scopes: &[ScopeId]) -> Option<Vec<Stored>> {
-        let record = |id| Some(self.state.scope_at(self.place(id)?)?.record().stored());
-        scopes.iter().map(record).collect()
+    pub(super) fn record(&self, id: &ScopeId) -> Option<Stored> {
+        Some(self.state.scope_at(place_of(&self.state, id)?)?.record().stored())
     }
 
     /// The part that a client keeps whose calls are for the asset, or for none.
@@ -76,7 +70,7 @@ impl Snapshot {
         Self { state, ..self }
     }
 
-    /// This key with the numbers that the server has shown.
+    /// This level with the numbers that the server has shown.
     pub(crate) fn with_numbers_of(&self, shown: &Self) -> Result<Self, InvalidValue> {
         let mut scopes = scopes_of(&self.state);
         for (id, scope) in shown.state.every_scope() {
@@ -109,34 +103,20 @@ impl Hash for Snapshot {
     }
 }
 
-/// The only level of a call of the key: of the asset, or of none.
-pub(crate) fn levels(state: &KeyState, asset: bool) -> Levels<'_> {
-    Levels::of_key(&KEY, called(asset), state)
-}
-
-/// The same, to be changed.
-pub(crate) fn levels_mut(state: &mut KeyState, asset: bool) -> LevelsMut<'_> {
-    LevelsMut::of_key(&KEY, called(asset), state)
-}
-
-fn called(asset: bool) -> Option<&'static AssetId> {
+pub(super) fn called(asset: bool) -> Option<&'static AssetId> {
     asset.then(|| &*ASSET)
 }
 
-/// The scopes of these places.
-pub(crate) fn ids_of(state: &KeyState, places: impl Iterator<Item = LevelPlace>) -> Vec<ScopeId> {
-    places.map(|at| state.id_at(at.place)).collect()
-}
-
-/// The windows of these records, by which a reservation finds them again.
+/// The windows of these records, by which a reservation finds them again. `state` is that of a level by its place.
 pub(crate) fn admission_of<'a>(
-    state: &KeyState,
-    records: impl Iterator<Item = (&'a ScopeId, &'a Stored)>,
+    state: impl Fn(usize) -> Option<&'a KeyState>,
+    records: impl Iterator<Item = (&'a (usize, ScopeId), &'a Stored)>,
 ) -> Admission {
-    let admitted = |(id, stored): (&ScopeId, &Stored)| {
+    let admitted = |((level, id), stored): (&(usize, ScopeId), &Stored)| {
+        let state = state(*level)?;
         let scope = state.scope_at(place_of(state, id)?)?;
         Some(AdmittedScope {
-            level: 0,
+            level: *level,
             scope: id.scope,
             generation: stored.generation,
             changes: scope.changes(),
@@ -183,9 +163,6 @@ pub(super) fn with_numbers(
     let (pending, since) = (scope.all_pending().into(), scope.since().into());
     Ok(ScopeState::from_parts(record, pending, scope.changes(), since))
 }
-
-/// The key.
-static KEY: LazyLock<KeyId> = LazyLock::new(|| "k".parse().unwrap());
 
 /// The asset that the calls of some clients are for.
 pub(crate) static ASSET: LazyLock<AssetId> = LazyLock::new(|| "gpt-5".parse().unwrap());

@@ -1,12 +1,15 @@
-//! A key as the oracle counts it.
+//! A key or a group as the oracle counts it.
+
+use std::collections::BTreeMap;
 
 use limiter_core::Timestamp;
 
-use super::scope::{Counted, LENGTHS, Scope, admits, end_of, moved, reaches};
-use super::{Cost, Decided, Fired, NO_LIMITS, Wanted};
+use super::scope::{Counted, LENGTHS, Scope, end_of, moved, reaches};
+use super::{Cost, EVER, NO_LIMITS, Wanted};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct Level {
+    pub(super) group: Option<usize>,
     pub(super) expires_at: Option<i64>,
     pub(super) thresholds: Vec<u8>,
     pub(super) budget: Option<u64>,
@@ -14,21 +17,29 @@ pub(super) struct Key {
     pub(super) fired: Vec<u8>,
     pub(super) scopes: [Option<Scope>; 2],
     pub(super) scopes_begun: u32,
-    pub(super) calls: Vec<(u8, Call)>,
+    /// The reservations of a key.
+    pub(super) calls: BTreeMap<u8, Call>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Call {
     pub(super) asset: bool,
     pub(super) cost: Cost,
-    /// Number, end and rebases of the windows that admitted it.
-    pub(super) admitted: [[Option<(u32, i64, u32)>; 2]; 2],
+    /// The windows that admitted it, by level.
+    pub(super) admitted: Vec<Ids>,
     pub(super) ended: bool,
 }
 
-impl Key {
-    pub(super) fn created(wanted: &Wanted, now: i64) -> Self {
+/// Number, end and rebases of the windows of all calls and of the asset.
+pub(super) type Ids = [[Option<(u32, i64, u32)>; 2]; 2];
+
+/// A threshold of a level: scope, window and unit, percent, used, limit.
+type Fired = ([usize; 3], u8, u64, u64);
+
+impl Level {
+    pub(super) fn created(wanted: &Wanted, group: Option<usize>, now: i64) -> Self {
         let mut key = Self {
+            group,
             expires_at: wanted.expires_at.map(Timestamp::unix_ms),
             thresholds: wanted.thresholds.clone(),
             budget: wanted.budget,
@@ -36,7 +47,7 @@ impl Key {
             fired: Vec::new(),
             scopes: [None, None],
             scopes_begun: 0,
-            calls: Vec::new(),
+            calls: BTreeMap::new(),
         };
         for (scope, limits) in [wanted.global, wanted.asset].into_iter().enumerate() {
             if scope == 0 || limits != NO_LIMITS {
@@ -51,7 +62,7 @@ impl Key {
     }
 
     /// A scope that is counted from now on.
-    pub(super) fn begun(&mut self, now: i64) -> Scope {
+    fn begun(&mut self, now: i64) -> Scope {
         self.scopes_begun += 1;
         let windows = LENGTHS.map(|length| Counted {
             end: end_of(length, now),
@@ -65,24 +76,15 @@ impl Key {
         Scope { number: self.scopes_begun, listed: true, windows }
     }
 
-    pub(super) fn call(&self, id: u8) -> Option<&Call> {
-        self.calls.iter().find(|(other, _)| *other == id).map(|(_, call)| call)
-    }
-
-    pub(super) fn call_mut(&mut self, id: u8) -> &mut Call {
-        let call = self.calls.iter_mut().find(|(other, _)| *other == id);
-        &mut call.expect("the server has it").1
-    }
-
     /// The scopes of a call, as a write at `now` stores them.
-    pub(super) fn met(&self, asset: bool, now: i64) -> Vec<(usize, Scope)> {
+    fn met(&self, asset: bool, now: i64) -> Vec<(usize, Scope)> {
         let scopes = self.scopes.iter().enumerate().take(1 + usize::from(asset));
         scopes.filter_map(|(number, scope)| Some((number, scope.as_ref()?.as_of(now)?))).collect()
     }
 
     pub(super) fn rules(&self, asset: bool, now: i64) -> Vec<([usize; 3], u64, u64)> {
         let mut rules: Vec<_> =
-            self.budget.map(|budget| ([0, 2, 2], self.spent, budget)).into_iter().collect();
+            self.budget.map(|budget| ([0, EVER, 2], self.spent, budget)).into_iter().collect();
         for (scope, counted) in self.met(asset, now) {
             for (window, counted) in counted.windows.iter().enumerate() {
                 for unit in [0, 1] {
@@ -93,25 +95,23 @@ impl Key {
                 }
             }
         }
-        rules.sort_unstable();
         rules
     }
 
-    pub(super) fn decide(&self, asset: bool, cost: Cost, now: i64) -> Decided {
-        if self.expires_at.is_some_and(|expires_at| expires_at <= now) {
-            return Decided::Expired;
-        }
-        if self
-            .budget
-            .is_some_and(|budget| !admits(budget, self.spent, cost.credits, cost.requests))
-        {
-            return Decided::Budget;
-        }
-        let violated = |(rule, used, limit): &([usize; 3], u64, u64)| {
-            rule[1] < 2 && !admits(*limit, *used, cost.of(rule[2]), cost.requests)
-        };
-        let violated: Vec<_> = self.rules(asset, now).into_iter().filter(violated).collect();
-        if violated.is_empty() { Decided::Allowed } else { Decided::Limited(violated, None) }
+    pub(super) fn has_expired(&self, now: i64) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+
+    /// The ends of the windows of a call.
+    pub(super) fn ends(&self, asset: bool, now: i64) -> Vec<i64> {
+        let met = self.met(asset, now).into_iter();
+        met.flat_map(|(_, scope)| scope.windows.map(|window| window.end)).collect()
+    }
+
+    /// The sum of all counts.
+    pub(super) fn used(&self) -> u128 {
+        let windows = self.scopes.iter().flatten().flat_map(|scope| &scope.windows);
+        windows.flat_map(|window| window.used).map(u128::from).sum()
     }
 
     pub(super) fn rebased(&self, asset: bool, now: i64) -> Self {
@@ -124,20 +124,20 @@ impl Key {
         key
     }
 
-    pub(super) fn write_met(&mut self, asset: bool, now: i64) {
+    fn write_met(&mut self, asset: bool, now: i64) {
         for scope in self.scopes.iter_mut().take(1 + usize::from(asset)) {
             *scope = scope.as_ref().and_then(|scope| scope.as_of(now));
         }
     }
 
-    pub(super) fn ids(&self, asset: bool) -> [[Option<(u32, i64, u32)>; 2]; 2] {
+    pub(super) fn ids(&self, asset: bool) -> Ids {
         [0, 1].map(|scope| {
             let counted = self.scopes[scope].as_ref().filter(|_| scope == 0 || asset);
             counted.map_or([None; 2], |counted| [0, 1].map(|window| counted.id(window)))
         })
     }
 
-    pub(super) fn charge(&mut self, asset: bool, cost: Cost, now: i64, fired: &mut Vec<Fired>) {
+    pub(super) fn charge(&mut self, asset: bool, cost: Cost, now: i64) -> Vec<Fired> {
         self.write_met(asset, now);
         for scope in self.scopes.iter_mut().take(1 + usize::from(asset)).flatten() {
             for window in &mut scope.windows {
@@ -148,17 +148,24 @@ impl Key {
             }
         }
         self.spent = moved(self.spent, cost.credits, 0);
-        self.fire(asset, fired);
+        self.fire(asset)
     }
 
-    pub(super) fn correct(&mut self, call: &Call, actual: Cost, now: i64, fired: &mut Vec<Fired>) {
+    /// Corrects the cost of a call, in whose path this level has this place.
+    pub(super) fn correct(
+        &mut self,
+        call: &Call,
+        place: usize,
+        actual: Cost,
+        now: i64,
+    ) -> Vec<Fired> {
         self.write_met(call.asset, now);
         for (number, scope) in self.scopes.iter_mut().enumerate().take(1 + usize::from(call.asset))
         {
             let Some(scope) = scope else { continue };
             for window in [0, 1] {
                 let id = scope.id(window);
-                let admitted = id.is_some() && call.admitted[number][window] == id;
+                let admitted = id.is_some() && call.admitted[place][number][window] == id;
                 let counted = &mut scope.windows[window];
                 for unit in [0, 1] {
                     let (was, is) = (call.cost.of(unit), actual.of(unit));
@@ -172,11 +179,12 @@ impl Key {
         }
         let (was, is) = (call.cost.credits, actual.credits);
         self.spent = moved(self.spent, is.saturating_sub(was), was.saturating_sub(is));
-        self.fire(call.asset, fired);
+        self.fire(call.asset)
     }
 
     /// Fires each threshold that is reached and has not fired in its window.
-    pub(super) fn fire(&mut self, asset: bool, fired_now: &mut Vec<Fired>) {
+    fn fire(&mut self, asset: bool) -> Vec<Fired> {
+        let mut fired_now = Vec::new();
         let thresholds = &self.thresholds;
         let mut fire = |rule, fired: &mut Vec<u8>, used, limit| {
             for percent in thresholds.iter().filter(|percent| reaches(used, limit, **percent)) {
@@ -195,7 +203,8 @@ impl Key {
                 }
             }
         }
-        fire([0, 2, 2], &mut self.fired, self.spent, self.budget);
+        fire([0, EVER, 2], &mut self.fired, self.spent, self.budget);
+        fired_now
     }
 
     pub(super) fn change(&mut self, wanted: &Wanted, now: i64) {
