@@ -36,4 +36,18 @@ pub(crate) enum Bug {
     StopsAtNoEnd,
     /// If one window of a record rolls, so does the other.
     RollsAllAtOnce,
+    /// A slot is counted without its holder: an amendment takes another one.
+    CountsSlotsWithoutIds,
+    /// The server looks for free slots before it looks for the id of the reservation.
+    LooksForSlotsFirst,
+    /// A client explains an answer by the parallel limits that it asked for, though others hold by then.
+    ExplainsByOldSlots,
+    /// A slot that has expired is counted.
+    CountsExpiredSlots,
+    /// An amendment brings back a slot that has expired.
+    RenewsExpiredSlots,
+    /// The end of a call does not free its slots.
+    FreesNoSlot,
+    /// The slots of a key that is deleted stay.
+    KeepsSlotsOfDeletedKeys,
 }

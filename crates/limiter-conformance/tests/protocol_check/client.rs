@@ -8,14 +8,14 @@ mod hearing;
 
 use limiter_core::operation::{Guard, Operation};
 use limiter_core::prepare::{self, Prepared};
-use limiter_core::{Admission, Charge, Levels, Stored, Timestamp};
+use limiter_core::{Admission, Charge, Levels, ScopeId, Slots, Stored, Timestamp};
 
 pub(crate) use self::call::Call;
 use self::call::cost;
 use crate::bug::Bug;
 use crate::oracle::{Cost, Effect, Wanted};
 use crate::path::{Path, Subject};
-use crate::server::{Entry, InLedger, Known, Manages, Puts, Request, admission_of};
+use crate::server::{Asked, Entry, InLedger, Known, Manages, Puts, Request, admission_of};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
@@ -257,20 +257,38 @@ impl Client {
                     }
                     _ => Admission::default(),
                 };
+                let asked = self.asked(busy);
+                let slots = asked
+                    .iter()
+                    .fold(Slots::NONE, |slots, (level, scope, _)| slots.with(*level, scope.scope));
                 let entry = Entry {
                     asset: self.of.asset,
                     reserved: charge,
                     estimate: charge,
                     admission,
+                    slots,
                     ended: None,
                 };
-                InLedger::New { id, entry: Box::new(entry) }
+                InLedger::New { id, entry: Box::new(entry), asked }
             }
             (_, Some(entry)) => {
-                InLedger::Known { id, entries: Box::new([entry.clone(), busy.put(entry)]) }
+                let reservation = entry.reservation();
+                let of_call = |scope| ScopeId::of_call(scope, reservation.asset());
+                let slots = reservation.slots().iter();
+                let asked = slots.map(|(level, scope)| (level, of_call(scope), 0)).collect();
+                let entries = Box::new([entry.clone(), busy.put(entry)]);
+                InLedger::Known { id, entries, asked }
             }
             (_, None) => InLedger::Find { id },
         })
+    }
+
+    /// The parallel limits of a reservation, as the client believes them to be.
+    fn asked(&self, busy: &Busy) -> Vec<Asked> {
+        let known = busy.at.iter();
+        known
+            .flat_map(|(_, known)| self.levels(known).parallel_limits().collect::<Vec<_>>())
+            .collect()
     }
 
     fn learn_entry(&mut self, id: u8, entry: Entry) {
@@ -303,7 +321,7 @@ impl Busy {
     /// The cost that the call asks for now; for an amendment, the part that is missing.
     fn cost(&self) -> Cost {
         match (self.call, &self.entry) {
-            (Call::Reserve { tokens, .. }, _) => cost(1, tokens),
+            (Call::Reserve { tokens, .. }, _) => Cost { slot: true, ..cost(1, tokens) },
             (Call::Amend { tokens, .. }, Some(entry)) => {
                 cost(0, tokens.saturating_sub(entry.estimate.input_tokens()))
             }

@@ -1,6 +1,6 @@
-//! The protocol between clients and the place where a key's records lie, checked in small worlds: every order in which two
-//! clients' requests can arrive, with caches that are stale in every way, and in which messages, clients and the clock can
-//! go wrong.
+//! The protocol between clients and the place where the records of keys and groups lie, checked in small worlds: every order in
+//! which two clients' requests can arrive, with caches that are stale in every way, and in which messages, clients and the
+//! clock can go wrong.
 //!
 //! limiter-redis prepares an operation from what it has at hand, which may be old; the server compares and adds; the client
 //! explains what comes back, or tries again. Here the clients ([`client`]) use the core's `prepare`, `explain` and `change`
@@ -8,6 +8,9 @@
 //! through all states of some small [`worlds`]. An oracle that shares no code with them ([`oracle`]) replays what took
 //! effect, and the properties hold the one against the other ([`world`]). Bugs that are planted show that each part of the
 //! protocol is needed, and that the check would notice ([`bug`]).
+//!
+//! The worlds are of keys without a group, of keys beneath a group, and of parallel limits. Shadow mode, limits of other assets,
+//! changes that take effect at once, and ttls are not in them; the histories with stale clients of limiter-redis have those.
 
 mod bug;
 mod client;
@@ -131,6 +134,41 @@ fn a_count_that_leaves_the_range_is_found() {
 #[test]
 fn windows_that_roll_together_are_found() {
     counterexample(Bug::RollsAllAtOnce, worlds::rolls(), world::ADDS_UP);
+}
+
+#[test]
+fn slots_that_are_counted_without_their_holders_are_found() {
+    counterexample(Bug::CountsSlotsWithoutIds, worlds::slots::slots(), world::HOLDS);
+}
+
+#[test]
+fn a_slot_that_is_looked_for_before_the_id_is_found() {
+    counterexample(Bug::LooksForSlotsFirst, worlds::slots::given_up(), world::DECIDES);
+}
+
+#[test]
+fn an_answer_by_old_parallel_limits_is_found() {
+    counterexample(Bug::ExplainsByOldSlots, worlds::slots::resized(), world::DECIDES);
+}
+
+#[test]
+fn expired_slots_that_are_counted_are_found() {
+    counterexample(Bug::CountsExpiredSlots, worlds::slots::expiries(), world::DECIDES);
+}
+
+#[test]
+fn expired_slots_that_come_back_are_found() {
+    counterexample(Bug::RenewsExpiredSlots, worlds::slots::expiries(), world::HOLDS);
+}
+
+#[test]
+fn an_end_that_frees_no_slot_is_found() {
+    counterexample(Bug::FreesNoSlot, worlds::slots::slots(), world::HOLDS);
+}
+
+#[test]
+fn slots_that_outlive_their_key_are_found() {
+    counterexample(Bug::KeepsSlotsOfDeletedKeys, worlds::slots::emptied(), world::HOLDS);
 }
 
 /// Finds and prints a path on which this bug breaks the property. It is at most one step longer than the shortest one.

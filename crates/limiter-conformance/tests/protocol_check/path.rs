@@ -17,8 +17,8 @@ pub(crate) struct Subject {
 
 impl Path {
     pub(crate) const ALONE: Self = Self(&[0]);
-    pub(crate) const BENEATH: Self = Self(&[0, 1]);
-    pub(crate) const BESIDE: Self = Self(&[0, 2]);
+    pub(crate) const FIRST: Self = Self(&[0, 1]);
+    pub(crate) const SECOND: Self = Self(&[0, 2]);
 
     /// One level, without its group.
     pub(crate) const fn of_level(level: usize) -> Self {

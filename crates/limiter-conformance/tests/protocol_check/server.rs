@@ -6,6 +6,7 @@
 
 mod hand;
 mod known;
+mod slots;
 mod stored;
 
 use std::collections::BTreeMap;
@@ -13,13 +14,15 @@ use std::collections::BTreeMap;
 use limiter_core::operation::{Operation, Verdict, apply};
 use limiter_core::{
     Admission, Charge, KeySettings, KeyState, Reservation, ReservationEnd, ScopeId, ScopeState,
-    Stored, Timestamp,
+    Slots, Stored, Timestamp,
 };
 
 use self::hand::by_hand;
 pub(crate) use self::known::Known;
+use self::slots::SlotSets;
+pub(crate) use self::slots::{Asked, Slot};
 pub(crate) use self::stored::{ASSET, Snapshot, admission_of};
-use self::stored::{scopes_of, state_of_scopes, with_numbers};
+use self::stored::{parallel_of, scopes_of, state_of_scopes, with_numbers};
 use crate::bug::Bug;
 use crate::oracle::Effect;
 use crate::path::Path;
@@ -31,6 +34,7 @@ pub(crate) struct Entry {
     pub(crate) reserved: Charge,
     pub(crate) estimate: Charge,
     pub(crate) admission: Admission,
+    pub(crate) slots: Slots,
     pub(crate) ended: Option<Option<Charge>>,
 }
 
@@ -39,6 +43,7 @@ pub(crate) struct Entry {
 pub(crate) struct Server {
     /// The keys and groups that exist, by their numbers.
     pub(crate) keys: BTreeMap<usize, Key>,
+    slots: SlotSets,
     /// Stamps and incarnations that were ever drawn.
     drawn: u32,
 }
@@ -80,6 +85,7 @@ pub(crate) struct Puts {
     /// Whether each is listed, and its limits; `None` if it is not counted any more. The numbers of a scope that is counted
     /// already stay.
     pub(crate) scopes: Vec<(ScopeId, Option<(bool, ScopeState)>)>,
+    pub(crate) parallel: Option<Vec<(ScopeId, u64)>>,
 }
 
 /// A change of what exists.
@@ -100,11 +106,15 @@ pub(crate) enum InLedger {
     New {
         id: u8,
         entry: Box<Entry>,
+        /// The sets of which it takes a slot.
+        asked: Vec<Asked>,
     },
     /// The entry must be the first of these, and becomes the second.
     Known {
         id: u8,
         entries: Box<[Entry; 2]>,
+        /// The sets of which it holds a slot, or held it until it expired.
+        asked: Vec<Asked>,
     },
 }
 
@@ -128,6 +138,8 @@ pub(crate) struct Answer {
     pub(crate) before: Option<Known>,
     pub(crate) version: u32,
     pub(crate) entry: Option<Entry>,
+    /// Of each set of slots how many are held, and when one is free if none is.
+    pub(crate) open: Vec<(u64, Option<Timestamp>)>,
 }
 
 impl Server {
@@ -140,7 +152,12 @@ impl Server {
             before: self.known(request.path),
             version: key.map_or(0, |key| key.version),
             entry: None,
+            open: self.open(request, now, bug),
         };
+        let is_out_of_slots = request.is_out_of_slots(&answer.open);
+        if is_out_of_slots && bug == Some(Bug::LooksForSlotsFirst) {
+            return Answer { ended: Ended::Refused, ..answer };
+        }
         if let Some(ledger) = &request.ledger {
             answer.entry = key.and_then(|key| key.entry(ledger.id())).cloned();
             let as_given = match ledger {
@@ -184,8 +201,11 @@ impl Server {
                 "two hands that differ: {operation:?} on {records:?}"
             );
         }
+        if ended == Ended::Applied && is_out_of_slots {
+            return Answer { ended: Ended::Refused, ..answer };
+        }
         if ended == Ended::Applied || moved != records {
-            self.put(request, &moved, bug);
+            self.put(request, &moved, now, bug);
         }
         Answer { ended, done, ..answer }
     }
@@ -214,6 +234,9 @@ impl Server {
             Manages::Delete => {
                 let has_keys = self.keys.values().any(|key| key.group == Some(level));
                 let may_delete = !has_keys || bug == Some(Bug::DeletesGroupsOfKeys);
+                if may_delete && bug != Some(Bug::KeepsSlotsOfDeletedKeys) {
+                    self.slots.retain(|(of, _), _| *of != level);
+                }
                 may_delete && self.keys.remove(&level).is_some()
             }
         }
@@ -241,7 +264,7 @@ impl Server {
     }
 
     /// Stores the records and all that comes with them.
-    fn put(&mut self, request: &Request, moved: &[Stored], bug: Option<Bug>) {
+    fn put(&mut self, request: &Request, moved: &[Stored], now: Timestamp, bug: Option<Bug>) {
         let copied = {
             let states = |place: usize| Some(&self.keys.get(&request.path.at(place))?.stored.state);
             admission_of(states, request.scopes.iter().zip(moved))
@@ -249,6 +272,7 @@ impl Server {
         if let (Some(ledger), Some(key)) = (&request.ledger, self.keys.get_mut(&request.path.own()))
         {
             key.put_entry(ledger, copied, bug);
+            self.put_slots(request.path, ledger, now, bug);
         }
         for (place, level) in request.path.levels().enumerate() {
             let scopes = request.scopes.iter().zip(moved).filter(|((at, _), _)| *at == place);
@@ -306,13 +330,13 @@ impl Key {
     fn put_entry(&mut self, ledger: &InLedger, copied: Admission, bug: Option<Bug>) {
         match ledger {
             InLedger::Find { .. } => {}
-            InLedger::New { id, entry } => {
+            InLedger::New { id, entry, .. } => {
                 let believes = bug == Some(Bug::BelievesTheClientsWindows);
                 let admission = if believes { entry.admission.clone() } else { copied };
                 self.ledger.push((*id, Entry { admission, ..(**entry).clone() }));
                 self.ledger.sort_by_key(|(id, _)| *id);
             }
-            InLedger::Known { id, entries } => {
+            InLedger::Known { id, entries, .. } => {
                 let place =
                     self.ledger.iter().position(|(other, _)| other == id).expect("it was compared");
                 self.ledger[place].1 = entries[1].clone();
@@ -339,7 +363,8 @@ impl Key {
                 }
             }
         }
-        self.stored.state = state_of_scopes(settings, scopes);
+        let parallel = puts.parallel.clone().unwrap_or_else(|| parallel_of(state));
+        self.stored.state = state_of_scopes(settings, scopes, parallel);
         self.stored.damage = damage;
         self.stored = self.stored.clone().with_bug(bug.filter(|_| puts.restamps()));
     }
@@ -351,6 +376,13 @@ impl InLedger {
             Self::Find { id } | Self::New { id, .. } | Self::Known { id, .. } => *id,
         }
     }
+
+    fn asked(&self) -> &[Asked] {
+        match self {
+            Self::Find { .. } => &[],
+            Self::New { asked, .. } | Self::Known { asked, .. } => asked,
+        }
+    }
 }
 
 impl Entry {
@@ -359,6 +391,9 @@ impl Entry {
         let end = self
             .ended
             .map(|actual| actual.map_or(ReservationEnd::Cancelled, ReservationEnd::Settled));
-        Reservation::from_parts(asset_id, self.reserved, self.estimate, self.admission.clone(), end)
+        let (reserved, estimate, admission) =
+            (self.reserved, self.estimate, self.admission.clone());
+        let reservation = Reservation::from_parts(asset_id, reserved, estimate, admission, end);
+        reservation.with_slots(self.slots)
     }
 }

@@ -6,6 +6,7 @@ mod sights;
 mod story;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use limiter_core::Timestamp;
 use stateright::{Model, Property};
@@ -69,6 +70,8 @@ pub(crate) enum Wrong {
     Counts(String),
     /// A correction was counted in a window that did not admit the call, or not in one that did.
     Correction(String),
+    /// The slots that are held differ.
+    Slots(String),
     /// The thresholds that fired differ.
     Fired(String),
     /// A decision differs from the oracle's.
@@ -148,6 +151,8 @@ impl State {
             let corrects = matches!(request.effects[..], [Effect::End { .. }]);
             let wrong = if corrects { Wrong::Correction } else { Wrong::Counts };
             self.wrong = Some(wrong(differs));
+        } else if let Some(differs) = self.oracle.slots_differ(&server) {
+            self.wrong = Some(Wrong::Slots(differs));
         }
         self.server = Arc::new(server);
         (answer, moments)
@@ -159,14 +164,22 @@ impl State {
                 world.seen.saw(sight)
             }
         };
+        let (before, now) = (&self.oracle, self.now());
         match effect {
-            Effect::End { .. } => {
-                let (before, after) = (self.oracle.used(), after.used());
-                let levels = || after.iter().zip(&before);
+            Effect::End { id, path, .. } => {
+                let levels = || after.used().into_iter().zip(before.used());
                 let refunds = levels().filter(|(after, before)| after < before).count();
                 see(Sight::Refunded, refunds > 0);
-                see(Sight::RefundedAtOneLevel, refunds == 1 && before.len() > 1);
+                see(Sight::RefundedAtOneLevel, refunds == 1 && path.levels().len() > 1);
                 see(Sight::Overran, levels().any(|(after, before)| after > before));
+                see(Sight::OutlivedItsSlots, before.has_outlived_its_slots(*path, *id, now));
+            }
+            Effect::Amend { id, path, .. } => {
+                see(Sight::RenewedSlots, before.slots() != after.slots());
+                see(Sight::OutlivedItsSlots, before.has_outlived_its_slots(*path, *id, now));
+            }
+            Effect::Reserve { of, .. } => {
+                see(Sight::TookAnExpiredSlot, before.has_room_of_expired(*of, now));
             }
             Effect::Rebase { .. } => see(Sight::Rebased, true),
             Effect::Change { .. } => see(Sight::ChangedLimits, true),
@@ -175,12 +188,11 @@ impl State {
                 let is_group = *level != self.clients[0].of.path.own();
                 see(Sight::CreatedAGroupAgain, has_begun && is_group);
             }
-            _ => {
-                let fires = |place| fired.iter().any(|(rule, ..)| rule[0] == place);
-                see(Sight::Fired, !fired.is_empty());
-                see(Sight::FiredAtBothLevels, fires(0) && fires(1));
-            }
+            Effect::Check { .. } | Effect::Delete { .. } => {}
         }
+        let fires = |place| fired.iter().any(|(rule, ..)| rule[0] == place);
+        see(Sight::Fired, !fired.is_empty());
+        see(Sight::FiredAtBothLevels, fires(0) && fires(1));
     }
 
     /// Sets the count of failures to zero for the calls that may have failed because of this effect.
@@ -223,6 +235,9 @@ impl State {
             let moment = call.and_then(|call| moments.get(call));
             let oracle = moment.map_or(&self.oracle, |(_, oracle)| oracle);
             let mut wrong = wrong_decision(oracle, decision, of, *cost, now);
+            if decision.denied().is_some() && request.repeats(&self.oracle) {
+                wrong = Some(Wrong::Decision("a call that is reserved was denied".to_owned()));
+            }
             if let (Some(allowed), Some((fired, _))) = (decision.allowed(), moment) {
                 wrong = wrong.or_else(|| wrong_thresholds(of, allowed.crossed(), fired));
             }
@@ -238,6 +253,18 @@ impl State {
             world.seen.saw(Sight::FailedAgain);
         }
         self.clients[number].busy = heard.next;
+    }
+
+    /// Whether a call would lead to one of a new key with the id of one of the old key, whose slot of the group is still held.
+    /// Ids are not to be used again: it takes that slot over, and its answer counts two.
+    fn takes_over_a_slot(&self, client: &Client, call: &Call) -> bool {
+        let is_left = |call: &Call| match call {
+            Call::Reserve { id, .. } => self.oracle.has_left(client.of.path, *id),
+            _ => false,
+        };
+        let mut busy = self.clients.iter().filter_map(|client| client.busy.as_ref());
+        let creates = matches!(call, Call::Create { .. });
+        is_left(call) || creates && busy.any(|busy| is_left(&busy.call))
     }
 
     /// Whether a busy client that runs alone from here ends within a few requests.
@@ -308,6 +335,9 @@ impl Model for World {
                 steps.extend(gives_up.then_some(Step::GivesUp { client: number }));
             } else if client.calls < self.most[number] && made < self.most_of_all {
                 for call in &self.calls[number] {
+                    if state.takes_over_a_slot(client, call) {
+                        continue;
+                    }
                     let lags =
                         client.known.is_some() && client.saw.is_some_and(|saw| saw != state.now());
                     for lags in [false, true].into_iter().take(1 + usize::from(lags)) {
@@ -384,6 +414,9 @@ impl Model for World {
             Property::always(CORRECTS, |_, state: &State| {
                 !matches!(state.wrong, Some(Wrong::Correction(_)))
             }),
+            Property::always(HOLDS, |_, state: &State| {
+                !matches!(state.wrong, Some(Wrong::Slots(_)))
+            }),
             Property::always(FIRES_ONCE, |_, state: &State| {
                 !matches!(state.wrong, Some(Wrong::Fired(_)))
             }),
@@ -431,6 +464,7 @@ pub(crate) const ADMITS: &str = "nothing is done that the limits refuse";
 pub(crate) const ADDS_UP: &str = "the counts are what the operations that took effect add up to";
 pub(crate) const CORRECTS: &str =
     "a correction is counted in the windows that admitted the call, and in no others";
+pub(crate) const HOLDS: &str = "a call holds one slot of each parallel limit, from its reserve until it ends or the slot expires";
 pub(crate) const FIRES_ONCE: &str =
     "each threshold fires once in a window, in the answer to the call that reaches it";
 pub(crate) const DECIDES: &str = "a decision is the one that the limits give at that moment";
@@ -463,3 +497,6 @@ const INSTANTS: [Timestamp; 5] = {
 
 /// Between the first two instants.
 pub(crate) const EXPIRY: Timestamp = Timestamp::from_unix_ms(INSTANTS[0].unix_ms() + 40_000);
+
+/// A slot that is taken at one of the first instants expires exactly at the next but one.
+pub(crate) const SLOT_TIME: Duration = Duration::from_secs(120);

@@ -1,6 +1,7 @@
 //! Small worlds, each with room for one kind of trouble.
 
 pub(crate) mod groups;
+pub(crate) mod slots;
 
 use limiter_core::MAX_COUNT;
 
@@ -9,7 +10,7 @@ use crate::oracle::Wanted;
 use crate::world::{EXPIRY, World};
 
 pub(crate) fn all() -> Vec<World> {
-    [alone(), groups::all()].concat()
+    [alone(), groups::all(), slots::all()].concat()
 }
 
 /// Worlds of one key without a group.

@@ -8,7 +8,7 @@ use limiter_core::{
     Timestamp, Window,
 };
 
-use crate::oracle::{Cost, Effect, NO_LIMITS, Wanted};
+use crate::oracle::{Cost, Effect, Wanted};
 use crate::path::Path;
 use crate::server::{ASSET, Manages, Request};
 
@@ -100,13 +100,16 @@ impl Wanted {
         };
         let budget = self.budget.map(|budget| Credits::from_millionths(budget).unwrap());
         let global = limits(self.global).to_builder().credits_ever(budget).build().unwrap();
+        let global = global.with_parallel(self.parallel[0]);
         let config = KeyConfig::named("ci").unwrap().with_global(global);
         let config =
             config.with_thresholds(Thresholds::new(self.thresholds.iter().copied()).unwrap());
         let config = KeyConfig { expires_at: self.expires_at, ..config };
-        match self.asset {
-            NO_LIMITS => config,
-            of_asset => config.with_asset(ASSET.clone(), limits(of_asset)),
+        match self.lists(1) {
+            true => {
+                config.with_asset(ASSET.clone(), limits(self.asset).with_parallel(self.parallel[1]))
+            }
+            false => config,
         }
     }
 
@@ -134,7 +137,7 @@ impl Wanted {
 }
 
 pub(super) fn cost(requests: u64, tokens: u64) -> Cost {
-    Cost { requests, tokens, credits: tokens }
+    Cost { requests, tokens, credits: tokens, slot: false }
 }
 
 impl fmt::Display for Call {

@@ -1,12 +1,14 @@
 //! Handling of an answer by a client.
 
-use limiter_core::{Crossing, Decision, InvalidValue, LevelSet, Timestamp, explain, prepare};
+use limiter_core::{
+    Crossing, Decision, InvalidValue, LevelSet, Parallel, Timestamp, explain, prepare,
+};
 
 use super::{Busy, Call, Client, Phase, admission_after};
 use crate::bug::Bug;
 use crate::oracle::{Cost, Wanted};
 use crate::path::Subject;
-use crate::server::{Answer, Ended, Entry, InLedger, Known, Request};
+use crate::server::{Answer, Asked, Ended, Entry, InLedger, Known, Request};
 
 /// The outcome of an answer.
 #[derive(Debug, Default)]
@@ -182,6 +184,14 @@ impl Client {
         self.known = known.clone().filter(|_| !(applied && restamps));
         let Some(known) = known else { return Heard::unknown(busy.cost()) };
         let now = answer.now;
+        let reserves = matches!(busy.call, Call::Reserve { .. });
+        let asked = self.asked(&busy);
+        let are_others = self.levels(&known).parallel_limits().ne(asked.iter().cloned());
+        if reserves && are_others && bug != Some(Bug::ExplainsByOldSlots) {
+            // Nothing was done, and the slots that count now are not seen yet.
+            return self.again(busy, now, known);
+        }
+        let parallel: Vec<_> = asked.iter().zip(&answer.open).map(parallel_of).collect();
         let mut after = known.clone();
         if applied {
             return match busy.call {
@@ -205,10 +215,11 @@ impl Client {
                 }
                 _ => {
                     let cost = busy.cost();
-                    let mut levels = after.levels_mut(self.of);
-                    let decision =
-                        explain::admitted(&mut levels, &cost.charge(), LevelSet::NONE, now);
-                    drop(levels);
+                    let decision = {
+                        let mut levels = after.levels_mut(self.of);
+                        let mut levels = levels.reserving(&parallel);
+                        explain::admitted(&mut levels, &cost.charge(), LevelSet::NONE, now)
+                    };
                     if let (Some(InLedger::New { entry, .. }), false) = (&request.ledger, restamps)
                     {
                         let prepared = self.prepared(&busy, &known, now);
@@ -223,12 +234,14 @@ impl Client {
                 }
             };
         }
-        let reserves = matches!(busy.call, Call::Reserve { .. });
         if answer.ended == Ended::Listed {
             let Some(entry) = answer.entry.clone() else { return self.without_entry(id) };
             if reserves {
-                // The reservation exists already, with the same cost or another one.
-                return Heard::default();
+                // The reservation exists already. Another cost is an error.
+                let cost = busy.cost();
+                let is_same = (entry.asset, entry.reserved) == (self.of.asset, cost.charge());
+                let replayed = || explain::replayed(&self.levels(&known).reserving(&parallel), now);
+                return if is_same { Heard::replayed(replayed(), cost) } else { Heard::default() };
             }
             let keeps = matches!(busy.call, Call::Settle { .. } | Call::Cancel { .. });
             (busy.at, busy.is_found) = (keeps.then_some((now, known)), keeps);
@@ -246,11 +259,16 @@ impl Client {
                     now,
                 )
             }
-            _ => explain::refused(&self.levels(&known), &cost.charge(), now),
+            _ => explain::refused(&self.levels(&known).reserving(&parallel), &cost.charge(), now),
         };
         if let Some(denied) = denied {
             return self.denied(busy, denied, cost, now, known, bug);
         }
+        self.again(busy, now, known)
+    }
+
+    /// Prepares again from the levels that a try has found.
+    fn again(&self, busy: Busy, now: Timestamp, known: Known) -> Heard {
         let failing = if busy.at.is_none() { busy } else { busy.failing() };
         let next = Busy { phase: Phase::Apply, at: Some((now, known)), is_found: true, ..failing };
         Heard { next: Some(next), ..Heard::default() }
@@ -377,6 +395,10 @@ impl Heard {
         Self { decided: vec![(decision, cost, (!denied).then_some(0))], denied, ..Self::default() }
     }
 
+    fn replayed(decision: Decision, cost: Cost) -> Self {
+        Self { decided: vec![(decision, cost, None)], ..Self::default() }
+    }
+
     fn unknown(cost: Cost) -> Self {
         Self { decided: vec![(Decision::key_unknown(None, None), cost, None)], ..Self::default() }
     }
@@ -404,4 +426,12 @@ impl Answer {
             None => Ok(known.clone()),
         }
     }
+}
+
+/// A parallel limit that was asked for, with what was found of its slots.
+fn parallel_of(
+    ((level, scope, limit), (open, frees_at)): (&Asked, &(u64, Option<Timestamp>)),
+) -> Parallel {
+    let (level, scope, limit, open, frees_at) = (*level, scope.scope, *limit, *open, *frees_at);
+    Parallel { level, scope, limit, open, frees_at }
 }

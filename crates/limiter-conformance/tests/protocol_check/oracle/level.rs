@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use limiter_core::Timestamp;
 
 use super::scope::{Counted, LENGTHS, Scope, end_of, moved, reaches};
-use super::{Cost, EVER, NO_LIMITS, Wanted};
+use super::slots::Slots;
+use super::{Cost, EVER, PARALLEL, Wanted};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Level {
@@ -17,7 +18,9 @@ pub(super) struct Level {
     pub(super) fired: Vec<u8>,
     pub(super) scopes: [Option<Scope>; 2],
     pub(super) scopes_begun: u32,
-    /// The reservations of a key.
+    /// Of all calls and of the asset.
+    pub(super) slots: [Slots; 2],
+    /// The reservations of a level.
     pub(super) calls: BTreeMap<u8, Call>,
 }
 
@@ -27,6 +30,8 @@ pub(super) struct Call {
     pub(super) cost: Cost,
     /// The windows that admitted it, by level.
     pub(super) admitted: Vec<Ids>,
+    /// The slots that it holds, or held until they expired: the places of their levels, and their scopes.
+    pub(super) slots: Vec<(usize, usize)>,
     pub(super) ended: bool,
 }
 
@@ -38,7 +43,7 @@ type Fired = ([usize; 3], u8, u64, u64);
 
 impl Level {
     pub(super) fn created(wanted: &Wanted, group: Option<usize>, now: i64) -> Self {
-        let mut key = Self {
+        let mut level = Self {
             group,
             expires_at: wanted.expires_at.map(Timestamp::unix_ms),
             thresholds: wanted.thresholds.clone(),
@@ -47,18 +52,20 @@ impl Level {
             fired: Vec::new(),
             scopes: [None, None],
             scopes_begun: 0,
+            slots: Default::default(),
             calls: BTreeMap::new(),
         };
         for (scope, limits) in [wanted.global, wanted.asset].into_iter().enumerate() {
-            if scope == 0 || limits != NO_LIMITS {
-                let mut counted = key.begun(now);
+            if wanted.lists(scope) {
+                let mut counted = level.begun(now);
                 for (window, limits) in counted.windows.iter_mut().zip(limits) {
                     window.limits = limits;
                 }
-                key.scopes[scope] = Some(counted);
+                level.scopes[scope] = Some(counted);
             }
         }
-        key
+        level.limit_slots(wanted);
+        level
     }
 
     /// A scope that is counted from now on.
@@ -82,9 +89,24 @@ impl Level {
         scopes.filter_map(|(number, scope)| Some((number, scope.as_ref()?.as_of(now)?))).collect()
     }
 
-    pub(super) fn rules(&self, asset: bool, now: i64) -> Vec<([usize; 3], u64, u64)> {
+    /// The parallel limits of a call with their scopes.
+    pub(super) fn slots_met(&self, asset: bool) -> impl Iterator<Item = (usize, &Slots)> {
+        let met = self.slots.iter().enumerate().take(1 + usize::from(asset));
+        met.filter(|(_, slots)| slots.limit.is_some())
+    }
+
+    fn limit_slots(&mut self, wanted: &Wanted) {
+        for (slots, limit) in self.slots.iter_mut().zip(wanted.parallel) {
+            slots.limit = limit;
+        }
+    }
+
+    pub(super) fn rules(&self, asset: bool, cost: Cost, now: i64) -> Vec<([usize; 3], u64, u64)> {
         let mut rules: Vec<_> =
             self.budget.map(|budget| ([0, EVER, 2], self.spent, budget)).into_iter().collect();
+        for (scope, slots) in self.slots_met(asset).filter(|_| cost.slot) {
+            rules.extend(slots.rule(now).map(|(held, limit)| ([scope, PARALLEL, 0], held, limit)));
+        }
         for (scope, counted) in self.met(asset, now) {
             for (window, counted) in counted.windows.iter().enumerate() {
                 for unit in [0, 1] {
@@ -102,10 +124,12 @@ impl Level {
         self.expires_at.is_some_and(|expires_at| expires_at <= now)
     }
 
-    /// The ends of the windows of a call.
-    pub(super) fn ends(&self, asset: bool, now: i64) -> Vec<i64> {
+    /// The instants at which a call may fit again: the ends of its windows, and the expiries of slots.
+    pub(super) fn instants(&self, asset: bool, cost: Cost, now: i64) -> Vec<i64> {
         let met = self.met(asset, now).into_iter();
-        met.flat_map(|(_, scope)| scope.windows.map(|window| window.end)).collect()
+        let ends = met.flat_map(|(_, scope)| scope.windows.map(|window| window.end));
+        let slots = self.slots_met(asset).filter(|_| cost.slot);
+        ends.chain(slots.filter_map(|(_, slots)| slots.frees_at(now))).collect()
     }
 
     /// The sum of all counts.
@@ -115,13 +139,13 @@ impl Level {
     }
 
     pub(super) fn rebased(&self, asset: bool, now: i64) -> Self {
-        let mut key = self.clone();
-        for scope in key.scopes.iter_mut().take(1 + usize::from(asset)).flatten() {
+        let mut level = self.clone();
+        for scope in level.scopes.iter_mut().take(1 + usize::from(asset)).flatten() {
             for (window, length) in scope.windows.iter_mut().zip(LENGTHS) {
                 window.rebase(length, now);
             }
         }
-        key
+        level
     }
 
     fn write_met(&mut self, asset: bool, now: i64) {
@@ -209,7 +233,7 @@ impl Level {
 
     pub(super) fn change(&mut self, wanted: &Wanted, now: i64) {
         for (number, limits) in [wanted.global, wanted.asset].into_iter().enumerate() {
-            let keeps = number == 0 || limits != NO_LIMITS;
+            let keeps = wanted.lists(number);
             self.scopes[number] = match self.scopes[number].take() {
                 None if !keeps => None,
                 None => {
@@ -220,6 +244,7 @@ impl Level {
                 Some(scope) => scope.changed(limits, keeps, now),
             };
         }
+        self.limit_slots(wanted);
         let rearms = self.thresholds != wanted.thresholds;
         let others = self.budget != wanted.budget;
         (self.thresholds, self.budget) = (wanted.thresholds.clone(), wanted.budget);

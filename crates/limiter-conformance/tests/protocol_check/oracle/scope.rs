@@ -39,7 +39,7 @@ impl Scope {
         (scope.listed || !day_ended || scope.has_limits()).then_some(scope)
     }
 
-    pub(super) fn rolled(&self, now: i64) -> Self {
+    fn rolled(&self, now: i64) -> Self {
         let mut scope = self.clone();
         for (window, length) in scope.windows.iter_mut().zip(LENGTHS) {
             if window.end <= now {
@@ -77,11 +77,11 @@ impl Scope {
         }
     }
 
-    pub(super) fn configured(&self) -> Limits {
+    fn configured(&self) -> Limits {
         self.windows.each_ref().map(|window| window.pending.unwrap_or(window.limits))
     }
 
-    pub(super) fn has_limits(&self) -> bool {
+    fn has_limits(&self) -> bool {
         self.windows.iter().any(Counted::is_limited)
     }
 }

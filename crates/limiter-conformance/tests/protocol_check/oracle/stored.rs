@@ -21,6 +21,12 @@ impl Oracle {
             Some(format!("level {number}: {differs}"))
         })
     }
+
+    /// Describes how the slots that the server has differ from those that are held, if they do.
+    pub(crate) fn slots_differ(&self, server: &Server) -> Option<String> {
+        let (is, must) = (server.slots(), self.slots());
+        (is != must).then(|| format!("{is:?}, must be {must:?}"))
+    }
 }
 
 impl Level {
@@ -46,6 +52,10 @@ impl Level {
         let thresholds = state.thresholds();
         let same = thresholds.percents().eq(self.thresholds.iter().copied());
         compare(&mut differs, "thresholds as configured", same, true);
+        let parallel = state.parallel_limits().map(|(id, limit)| (id.scope as usize, limit));
+        let limits = self.slots.iter().enumerate();
+        let limits = limits.filter_map(|(scope, slots)| Some((scope, slots.limit?)));
+        compare(&mut differs, "parallel limits", parallel.eq(limits), true);
         let mut assets = state.assets();
         let of_asset = assets.next().map(|(_, listed, scope)| (listed, scope));
         let stored = [Some((true, state.global())), of_asset];

@@ -25,7 +25,7 @@ pub(crate) struct Snapshot {
 impl Puts {
     /// Whether limits change, and so the stamp.
     pub(crate) fn restamps(&self) -> bool {
-        self.settings.is_some() || !self.scopes.is_empty()
+        self.settings.is_some() || self.parallel.is_some() || !self.scopes.is_empty()
     }
 
     /// The changes of the configuration from one state of a key to another.
@@ -46,7 +46,8 @@ impl Puts {
         let of_key =
             |state: &KeyState| (state.expires_at(), state.thresholds(), state.generations());
         let differs = of_key(before) != of_key(after);
-        let mut puts = Self { settings: differs.then(|| after.settings()), scopes };
+        let parallel = (parallel_of(before) != parallel_of(after)).then(|| parallel_of(after));
+        let mut puts = Self { settings: differs.then(|| after.settings()), scopes, parallel };
         if before.thresholds() != after.thresholds() {
             // They are those of every scope.
             puts.scopes = is
@@ -67,7 +68,9 @@ impl Snapshot {
     /// The part that a client keeps whose calls are for the asset, or for none.
     pub(crate) fn met(self, asset: bool) -> Self {
         let state = self.state.relevant_to(self.state.locate(called(asset)));
-        Self { state, ..self }
+        let mut parallel = parallel_of(&self.state);
+        parallel.retain(|(id, _)| asset || id.asset.is_none());
+        Self { state: state.with_parallel_limits(parallel), ..self }
     }
 
     /// This level with the numbers that the server has shown.
@@ -78,13 +81,15 @@ impl Snapshot {
                 *own = with_numbers(own, &scope.record().stored(), &self.state)?;
             }
         }
-        Ok(Self { state: state_of_scopes(self.state.settings(), scopes), ..self.clone() })
+        let (settings, parallel) = (self.state.settings(), parallel_of(&self.state));
+        Ok(Self { state: state_of_scopes(settings, scopes, parallel), ..self.clone() })
     }
 
     pub(super) fn with_bug(mut self, bug: Option<Bug>) -> Self {
         if bug == Some(Bug::UsesGenerationsAgain) {
             let settings = KeySettings { generations: 1, ..self.state.settings() };
-            self.state = state_of_scopes(settings, scopes_of(&self.state));
+            self.state =
+                state_of_scopes(settings, scopes_of(&self.state), parallel_of(&self.state));
         }
         self
     }
@@ -95,7 +100,7 @@ impl Hash for Snapshot {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let state = &self.state;
         (self.stamp, self.incarnation, &self.damage, state.generations()).hash(hasher);
-        (state.expires_at(), state.thresholds()).hash(hasher);
+        (state.expires_at(), state.thresholds(), parallel_of(state)).hash(hasher);
         for (id, (listed, scope)) in scopes_of(state) {
             (id, listed, scope.record().stored(), scope.record().limits()).hash(hasher);
             (scope.all_pending(), scope.changes(), scope.since()).hash(hasher);
@@ -140,9 +145,14 @@ pub(super) fn scopes_of(state: &KeyState) -> BTreeMap<ScopeId, (bool, ScopeState
     scopes.map(|(id, scope)| (id.clone(), (is_listed(&id), scope.clone()))).collect()
 }
 
+pub(super) fn parallel_of(state: &KeyState) -> Vec<(ScopeId, u64)> {
+    state.parallel_limits().map(|(id, limit)| (id.clone(), limit)).collect()
+}
+
 pub(super) fn state_of_scopes(
     settings: KeySettings,
     mut scopes: BTreeMap<ScopeId, (bool, ScopeState)>,
+    parallel: Vec<(ScopeId, u64)>,
 ) -> KeyState {
     let mut take = |scope| {
         let id = scopes.keys().find(|id| id.scope == scope).cloned()?;
@@ -151,7 +161,8 @@ pub(super) fn state_of_scopes(
     let (global, other) = (take(Scope::Global).expect("every key has it"), take(Scope::Other));
     let assets =
         scopes.into_iter().filter_map(|(id, (listed, scope))| Some((id.asset?, listed, scope)));
-    KeyState::from_parts(settings, global, assets, other).expect("one asset")
+    let state = KeyState::from_parts(settings, global, assets, other).expect("one asset");
+    state.with_parallel_limits(parallel)
 }
 
 pub(super) fn with_numbers(

@@ -1,20 +1,27 @@
 //! The comparison of a client's answers with the oracle's.
 
 use limiter_core::{
-    Crossing, Decision, DenialReason, KeyId, LimitExceeded, Rule, Timestamp, Unit, Window,
+    Allowed, Crossing, Decision, DenialReason, KeyId, LimitExceeded, Rule, Timestamp, Unit, Window,
 };
 
 use super::{Seen, Sight, Wrong};
-use crate::oracle::{Cost, Decided, Fired, Oracle};
+use crate::oracle::{Cost, Decided, Fired, Oracle, PARALLEL};
 use crate::path::{Path, Subject};
 
 pub(super) fn see(seen: &Seen, decision: &Decision) {
-    let Some(denied) = decision.denied() else { return seen.saw(Sight::Allowed) };
+    let Some(denied) = decision.denied() else {
+        let replays = decision.allowed().is_some_and(Allowed::replayed);
+        return seen.saw(if replays { Sight::ReservedAgain } else { Sight::Allowed });
+    };
     seen.saw(Sight::Denied);
     if let DenialReason::KeyExpired { group: Some(_), .. } = denied.reason() {
         seen.saw(Sight::DeniedByAnExpiredGroup);
     }
     let violations = || denied.exceeded().into_iter().flat_map(LimitExceeded::violations);
+    if let Some(slots) = violations().find(|it| it.rule.is_parallel()) {
+        let by_group = slots.group.is_some();
+        seen.saw(if by_group { Sight::OutOfSlotsOfTheGroup } else { Sight::OutOfSlots });
+    }
     let by_group = violations().any(|it| it.group.is_some());
     let by_key = violations().any(|it| it.group.is_none());
     if by_group {
@@ -35,7 +42,7 @@ pub(super) fn wrong_decision(
         let mut is: Vec<_> =
             rules.map(|it| (rule(it.rule, &it.group), it.used, it.limit)).collect();
         is.sort_unstable();
-        let must = oracle.rules(of, now);
+        let must = oracle.rules(of, cost, now);
         return (is != must).then(|| Wrong::Decision(format!("{is:?}, must be {must:?}")));
     };
     let limited = |exceeded: &LimitExceeded, budget| {
@@ -78,12 +85,11 @@ fn rule_of(path: Path, rule: Rule, group: Option<&KeyId>) -> [usize; 4] {
     let unit = [Unit::Requests, Unit::Tokens, Unit::Credits]
         .iter()
         .position(|it| Some(*it) == rule.unit());
-    [
-        place(path, group),
-        rule.scope as usize,
-        window.expect("a window of these worlds"),
-        unit.expect("a unit of these worlds"),
-    ]
+    let (window, unit) = match rule.is_parallel() {
+        true => (PARALLEL, 0),
+        false => window.zip(unit).expect("a window and a unit of these worlds"),
+    };
+    [place(path, group), rule.scope as usize, window, unit]
 }
 
 /// The place of a level in a path, by its group: none for the key itself.

@@ -30,11 +30,20 @@ pub(crate) enum Sight {
     ChangedLimits,
     /// The group was deleted before, and its key.
     CreatedAGroupAgain,
+    OutOfSlots,
+    OutOfSlotsOfTheGroup,
+    /// It was free since another had expired.
+    TookAnExpiredSlot,
+    RenewedSlots,
+    /// A call went on after its slots had expired.
+    OutlivedItsSlots,
+    /// A call was reserved that had been reserved before.
+    ReservedAgain,
     CameLate,
 }
 
 impl Sight {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Allowed,
         Self::Denied,
         Self::DeniedByGroup,
@@ -49,6 +58,12 @@ impl Sight {
         Self::Rebased,
         Self::ChangedLimits,
         Self::CreatedAGroupAgain,
+        Self::OutOfSlots,
+        Self::OutOfSlotsOfTheGroup,
+        Self::TookAnExpiredSlot,
+        Self::RenewedSlots,
+        Self::OutlivedItsSlots,
+        Self::ReservedAgain,
         Self::CameLate,
     ];
 }

@@ -19,7 +19,7 @@ pub(crate) fn sharing() -> World {
             base(),
             Wanted { budget: Some(2), ..tokens(3) },
         ],
-        paths: [Path::BENEATH, Path::BESIDE],
+        paths: [Path::FIRST, Path::SECOND],
         calls: [
             vec![Check(0), Check(1), Pair(1, 2)],
             vec![
@@ -42,7 +42,7 @@ pub(crate) fn levels() -> World {
     World {
         name: "levels",
         configs: vec![tokens(4), tokens(3), tokens(2), base()],
-        paths: [Path::BENEATH; 2],
+        paths: [Path::FIRST; 2],
         calls: [
             vec![Check(1), Reserve { id: 1, tokens: 2 }, Change { level: 0, to: 2 }],
             vec![Check(2), Settle { id: 1, tokens: 1 }, Change { level: 1, to: 3 }],
@@ -60,7 +60,7 @@ pub(crate) fn moving() -> World {
     World {
         name: "moving",
         configs: vec![tokens(4), tokens(3), tokens(3)],
-        paths: [Path::BENEATH, Path::BESIDE],
+        paths: [Path::FIRST, Path::SECOND],
         calls: [
             vec![Reserve { id: 1, tokens: 2 }, Cancel { id: 1 }, Amend { id: 1, tokens: 3 }],
             vec![Check(1), Check(3)],
@@ -78,7 +78,7 @@ pub(crate) fn lost() -> World {
     World {
         name: "lost",
         configs: vec![tokens(4), Wanted { thresholds: vec![50], ..tokens(5) }],
-        paths: [Path::BENEATH; 2],
+        paths: [Path::FIRST; 2],
         calls: [vec![Check(2)], vec![Reserve { id: 1, tokens: 2 }, Settle { id: 1, tokens: 3 }]],
         most: [2, 2],
         most_of_all: 3,
@@ -96,7 +96,7 @@ pub(crate) fn regrouped() -> World {
     World {
         name: "regrouped",
         configs: vec![tokens(4), tokens(3), tokens(1)],
-        paths: [Path::BENEATH; 2],
+        paths: [Path::FIRST; 2],
         calls: [
             vec![Check(1), Reserve { id: 1, tokens: 2 }, Settle { id: 1, tokens: 1 }],
             vec![
@@ -120,7 +120,7 @@ pub(crate) fn outlived() -> World {
     World {
         name: "outlived",
         configs: vec![Wanted { expires_at: Some(EXPIRY), ..tokens(4) }, tokens(3), tokens(4)],
-        paths: [Path::BENEATH; 2],
+        paths: [Path::FIRST; 2],
         calls: [
             vec![Check(1), Reserve { id: 1, tokens: 1 }, Amend { id: 1, tokens: 2 }],
             vec![Check(2), Settle { id: 1, tokens: 2 }, Change { level: 0, to: 2 }],
