@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use limiter_core::{
     AssetId, CallError, Charge, CreateResults, Crossing, DayHistory, Decision, FailureDomain,
-    KeyDigest, KeyId, KeyName, KeyRecord, KeyUpdate, KeysError, Listener, NewRecord, Page,
-    RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, Totals, Unpaid,
-    UpdatedKey, Usage, WorkspaceId, async_trait,
+    KeyDigest, KeyId, KeyName, KeyRecord, KeyRotation, KeyUpdate, KeysError, Listener, NewRecord,
+    Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, Totals,
+    Unpaid, UpdatedKey, Usage, WorkspaceId, async_trait,
 };
 
 /// A test's way to stand between a store and its callers. [`Around`] makes a store of it.
@@ -160,6 +160,8 @@ interposed! {
     update(workspace: &WorkspaceId, update: &KeyUpdate)
         -> Result<UpdatedKey, KeysError>, Called::of(&update.id);
     reset(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, Called::of(id);
+    rotate(workspace: &WorkspaceId, rotation: &KeyRotation)
+        -> Result<KeyRecord, KeysError>, Called::of(&rotation.id);
     delete(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, Called::of(id);
     list(workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError>, Called::NOTHING;
 }

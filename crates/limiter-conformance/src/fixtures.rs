@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use limiter_core::{
-    AccessKey, AssetId, Charge, Credits, KeyConfig, KeyId, Limits, LimitsBuilder, RequestId,
-    Timestamp, Totals, Unit, Window, WorkspaceId,
+    AccessKey, AssetId, Charge, Credits, KeyConfig, KeyId, KeyPrefix, Limits, LimitsBuilder,
+    RequestId, Timestamp, Totals, Unit, Window, WorkspaceId,
 };
 
 use crate::replay::{Operation, read};
@@ -39,6 +39,11 @@ pub fn request_id(id: &str) -> RequestId {
 /// An access key that its caller brings.
 pub fn access_key(secret: &str) -> AccessKey {
     parsed(secret)
+}
+
+/// The visible start of access keys.
+pub fn prefix(prefix: &str) -> KeyPrefix {
+    parsed(prefix)
 }
 
 /// The limits that `set` sets.

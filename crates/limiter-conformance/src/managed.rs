@@ -56,6 +56,11 @@ impl Managed {
         Keys::new(&*self.store, &self.issuer, caller)
     }
 
+    /// The keys of a workspace, as its owner sees them.
+    pub fn workspace(&self, id: WorkspaceId) -> Keys<'_> {
+        Keys::new(&*self.store, &self.issuer, id)
+    }
+
     /// The key with this access key.
     ///
     /// # Errors

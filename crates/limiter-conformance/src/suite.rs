@@ -43,6 +43,7 @@ mod changing_thresholds;
 mod creating_many;
 mod days;
 mod deleting;
+mod describing;
 mod extremes;
 mod firing_once;
 mod group_changes;
@@ -59,6 +60,7 @@ mod key;
 mod key_races;
 mod making_groups;
 mod other_assets;
+mod owning;
 mod parallel;
 mod peeking;
 mod prelude;
@@ -70,6 +72,7 @@ mod reserving;
 mod resetting;
 mod retrying;
 mod rights;
+mod rotating;
 mod schedule;
 mod searching;
 mod secrecy;
@@ -141,6 +144,7 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
         ("creating_many", creating_many::stories),
         ("days", days::stories),
         ("deleting", deleting::stories),
+        ("describing", describing::stories),
         ("extremes", extremes::stories),
         ("firing_once", firing_once::stories),
         ("group_changes", group_changes::stories),
@@ -156,6 +160,7 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
         ("key_races", key_races::stories),
         ("making_groups", making_groups::stories),
         ("other_assets", other_assets::stories),
+        ("owning", owning::stories),
         ("parallel", parallel::stories),
         ("peeking", peeking::stories),
         ("races", races::stories),
@@ -164,6 +169,7 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
         ("resetting", resetting::stories),
         ("retrying", retrying::stories),
         ("rights", rights::stories),
+        ("rotating", rotating::stories),
         ("schedule", schedule::stories),
         ("searching", searching::stories),
         ("secrecy", secrecy::stories),

@@ -26,7 +26,10 @@ use crate::names::KeyId;
 /// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 #[derive(Clone)]
-pub struct AccessKey(Zeroizing<String>);
+pub struct AccessKey {
+    secret: Zeroizing<String>,
+    prefix: Option<KeyPrefix>,
+}
 
 impl AccessKey {
     /// The fewest characters, 16 bytes: shorter ones cannot hold 128 bits, whatever they are made of.
@@ -42,36 +45,58 @@ impl AccessKey {
         let secret = Zeroizing::new(secret.into());
         let bounds = Self::MIN_LENGTH..=Self::MAX_LENGTH;
         if bounds.contains(&secret.len()) && secret.bytes().all(|byte| byte.is_ascii_graphic()) {
-            Ok(Self(secret))
+            Ok(Self { secret, prefix: None })
         } else {
             Err(InvalidValue::AccessKey { min: Self::MIN_LENGTH, max: Self::MAX_LENGTH })
         }
     }
 
-    /// Makes an access key of 36 letters and digits, 214 bits of the given source.
-    pub(crate) fn generate(entropy: &Entropy) -> Result<Self, BoxError> {
-        random_text(entropy, GENERATED_LENGTH).map(Self)
+    /// Names the visible prefix that the key starts with, which its masked form then shows whole.
+    ///
+    /// # Errors
+    /// [`InvalidValue::AccessKeyPrefix`] if it starts otherwise, or has fewer than [`Self::MIN_LENGTH`] characters after it.
+    pub fn with_prefix(self, prefix: KeyPrefix) -> Result<Self, InvalidValue> {
+        let secret_part = self.secret.strip_prefix(prefix.as_str());
+        match secret_part.map(str::len) {
+            Some(Self::MIN_LENGTH..) => Ok(Self { prefix: Some(prefix), ..self }),
+            _ => Err(InvalidValue::AccessKeyPrefix { prefix, min: Self::MIN_LENGTH }),
+        }
+    }
+
+    /// Makes an access key of 36 letters and digits, 214 bits of the given source, after the prefix.
+    pub(crate) fn generate(entropy: &Entropy, prefix: Option<KeyPrefix>) -> Result<Self, BoxError> {
+        let start = prefix.as_ref().map_or("", KeyPrefix::as_str);
+        let random = random_text(entropy, GENERATED_LENGTH)?;
+        // As long as it gets: a text that grows would leave a copy behind.
+        let mut secret =
+            Zeroizing::new(String::with_capacity(start.len().saturating_add(random.len())));
+        secret.push_str(start);
+        secret.push_str(&random);
+        Ok(Self { secret, prefix })
     }
 
     /// Returns the secret itself. The caller must keep it from leaking.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.secret
     }
 
     /// Returns the digest, which stores keep instead of the secret.
     #[must_use]
     pub fn digest(&self) -> KeyDigest {
-        KeyDigest(Sha256::digest(self.0.as_bytes()).into())
+        KeyDigest(Sha256::digest(self.secret.as_bytes()).into())
     }
 
-    /// Returns the first and last four characters.
+    /// Returns the prefix, if it was named, and the first and last four of the other characters.
     #[must_use]
     pub fn masked(&self) -> MaskedKey {
-        // An access key has at least 16 bytes, so that both ends exist.
-        let [first, last] = [self.0.as_bytes().first_chunk(), self.0.as_bytes().last_chunk()]
-            .map(|end| end.copied().unwrap_or(*b"****"));
-        MaskedKey { first, last }
+        let prefix = self.prefix;
+        let start = prefix.as_ref().map_or(0, |prefix| prefix.as_str().len());
+        let rest = self.secret.as_bytes().get(start..).unwrap_or_default();
+        // There are at least 16 bytes, so that both ends exist.
+        let [first, last] =
+            [rest.first_chunk(), rest.last_chunk()].map(|end| end.copied().unwrap_or(*b"****"));
+        MaskedKey { prefix, first, last }
     }
 }
 
@@ -144,18 +169,111 @@ impl TryFrom<String> for KeyDigest {
     }
 }
 
-/// The first and last four characters of an access key, by which people recognise it: `jte9****rb9i`.
+/// The visible start of access keys, by which people and secret scanners recognise them: 1 to 16 ASCII letters, digits, `-`
+/// and `_`.
+///
+/// ```
+/// # use limiter_core as limiter;
+/// use limiter::{KeyConfig, KeyPrefix, NewKey};
+///
+/// let prefix: KeyPrefix = "sk-acme-".parse()?;
+/// let key = NewKey::member(KeyConfig::named("ci")?).with_prefix(prefix);
+/// # let _ = key;
+/// # Ok::<(), limiter::InvalidValue>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyPrefix {
+    /// Followed by zeros.
+    text: [u8; Self::MAX_LENGTH],
+}
+
+impl KeyPrefix {
+    /// The most characters.
+    pub const MAX_LENGTH: usize = 16;
+
+    /// Creates a prefix.
+    ///
+    /// # Errors
+    /// [`InvalidValue::KeyPrefix`] if it is empty, too long, or has other characters.
+    pub fn new(prefix: impl AsRef<str>) -> Result<Self, InvalidValue> {
+        let prefix = prefix.as_ref().as_bytes();
+        let is_visible = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let mut text = [0; Self::MAX_LENGTH];
+        match text.get_mut(..prefix.len()) {
+            Some(start) if !prefix.is_empty() && prefix.iter().all(is_visible) => {
+                start.copy_from_slice(prefix);
+                Ok(Self { text })
+            }
+            _ => Err(InvalidValue::KeyPrefix { max: Self::MAX_LENGTH }),
+        }
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let length = self.text.iter().take_while(|byte| **byte != 0).count();
+        self.text.get(..length).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for KeyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for KeyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl FromStr for KeyPrefix {
+    type Err = InvalidValue;
+
+    fn from_str(prefix: &str) -> Result<Self, InvalidValue> {
+        Self::new(prefix)
+    }
+}
+
+impl From<KeyPrefix> for String {
+    fn from(prefix: KeyPrefix) -> Self {
+        prefix.as_str().to_owned()
+    }
+}
+
+impl TryFrom<String> for KeyPrefix {
+    type Error = InvalidValue;
+
+    fn try_from(prefix: String) -> Result<Self, InvalidValue> {
+        Self::new(prefix)
+    }
+}
+
+/// The prefix of an access key, if it has one, and the first and last four of its other characters, by which people recognise
+/// it: `jte9****rb9i`, `sk-acme-jte9****rb9i`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MaskedKey {
+    prefix: Option<KeyPrefix>,
     first: [u8; 4],
     last: [u8; 4],
+}
+
+impl MaskedKey {
+    /// Returns the prefix, if the key has one.
+    #[must_use]
+    pub const fn prefix(&self) -> Option<KeyPrefix> {
+        self.prefix
+    }
 }
 
 impl fmt::Display for MaskedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ascii = |bytes: [u8; 4]| bytes.map(char::from).into_iter().collect::<String>();
-        f.pad(&format!("{}{MASK}{}", ascii(self.first), ascii(self.last)))
+        let prefix = self.prefix.as_ref().map_or("", KeyPrefix::as_str);
+        f.pad(&format!("{prefix}{}{MASK}{}", ascii(self.first), ascii(self.last)))
     }
 }
 
@@ -181,10 +299,21 @@ impl TryFrom<String> for MaskedKey {
             let ends: [u8; 4] = part.as_bytes().try_into().ok()?;
             ends.iter().all(u8::is_ascii_graphic).then_some(ends)
         };
-        let first = text.get(..4).and_then(ends);
-        let last = text.get(4..).and_then(|rest| rest.strip_prefix(MASK)).and_then(ends);
-        first.zip(last).map(|(first, last)| Self { first, last }).ok_or_else(malformed)
+        // Read from its end: the ends may have asterisks too.
+        let (rest, last) = split_end(&text).ok_or_else(malformed)?;
+        let (rest, first) = rest.strip_suffix(MASK).and_then(split_end).ok_or_else(malformed)?;
+        let prefix = match rest {
+            "" => None,
+            prefix => Some(KeyPrefix::new(prefix).map_err(|_| malformed())?),
+        };
+        let ends = ends(first).zip(ends(last));
+        ends.map(|(first, last)| Self { prefix, first, last }).ok_or_else(malformed)
     }
+}
+
+/// Splits off the last four bytes.
+fn split_end(text: &str) -> Option<(&str, &str)> {
+    text.split_at_checked(text.len().checked_sub(4)?)
 }
 
 /// The source of random bytes that an [`Issuer`](crate::Issuer) was created with, such as the operating system's.
@@ -251,8 +380,12 @@ mod tests {
 
     #[test]
     fn a_generated_key_is_36_letters_and_digits() {
-        let key = AccessKey::generate(&Entropy::new(counting)).unwrap();
+        let key = AccessKey::generate(&Entropy::new(counting), None).unwrap();
         assert_eq!(key.expose(), "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+        let prefix = Some("sk-acme-".parse().unwrap());
+        let key = AccessKey::generate(&Entropy::new(counting), prefix).unwrap();
+        assert_eq!(key.expose(), "sk-acme-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+        assert_eq!(key.to_string(), "sk-acme-0123****WXYZ");
     }
 
     #[test]
@@ -267,7 +400,8 @@ mod tests {
 
     #[test]
     fn without_random_bytes_there_is_no_key() {
-        let error = AccessKey::generate(&Entropy::new(|_| Err("no entropy".into()))).unwrap_err();
+        let error =
+            AccessKey::generate(&Entropy::new(|_| Err("no entropy".into())), None).unwrap_err();
         assert_eq!(error.to_string(), "no entropy");
     }
 
@@ -300,6 +434,36 @@ mod tests {
         assert_eq!(MaskedKey::try_from(key.to_string()).unwrap(), key.masked());
         for malformed in ["", "abcd", "abcd****wxy", "äbc****wxyz", "abcd***wxyz"] {
             assert!(MaskedKey::try_from(String::from(malformed)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_shown_beside_the_ends() {
+        let key = AccessKey::new("sk-proj-abcd-secret-secret-wxyz").unwrap();
+        assert_eq!(key.to_string(), "sk-p****wxyz");
+        let key = key.with_prefix("sk-proj-".parse().unwrap()).unwrap();
+        assert_eq!(key.to_string(), "sk-proj-abcd****wxyz");
+        let longest = AccessKey::new(format!("{}****-secret-key-****", "p".repeat(16))).unwrap();
+        let longest = longest.with_prefix("p".repeat(16).parse().unwrap()).unwrap();
+        for masked in [key.masked(), longest.masked()] {
+            assert_eq!(MaskedKey::try_from(masked.to_string()), Ok(masked));
+        }
+        for malformed in ["p".repeat(17) + "abcd****wxyz", "sk.abcd****wxyz".to_owned()] {
+            assert!(MaskedKey::try_from(malformed).is_err());
+        }
+    }
+
+    #[test]
+    fn behind_a_prefix_there_is_a_secret_of_at_least_128_bits() {
+        let key = |secret: &str| AccessKey::new(secret).unwrap();
+        let prefix = KeyPrefix::new("sk-").unwrap();
+        assert!(key(&format!("sk-{}", "x".repeat(16))).with_prefix(prefix).is_ok());
+        for refused in [format!("sk-{}", "x".repeat(15)), "x".repeat(36)] {
+            let refused = key(&refused).with_prefix(prefix).unwrap_err();
+            assert_eq!(refused, InvalidValue::AccessKeyPrefix { prefix, min: 16 });
+        }
+        for refused in ["", "sk ", "sk.", "ключ", "sk-acme-search-ci"] {
+            assert_eq!(KeyPrefix::new(refused), Err(InvalidValue::KeyPrefix { max: 16 }));
         }
     }
 }

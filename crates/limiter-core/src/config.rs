@@ -1,13 +1,15 @@
 //! The configuration of a key: its kind, name, limits and expiry.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::access_key::AccessKey;
+use crate::access_key::{AccessKey, KeyPrefix};
 use crate::clock::Timestamp;
 use crate::credits::Credits;
 use crate::error::InvalidValue;
+use crate::labels::Labels;
 use crate::limits::{Limit, Limits};
 use crate::names::{AssetId, KeyId, KeyName};
 use crate::object::{Object, distinct_keys};
@@ -71,6 +73,8 @@ pub struct KeyConfig {
     /// Shadow mode: calls of the key are decided and counted as always. A call that a limit would deny, or
     /// [`Other::Denied`], is let through, flagged with the denial, and charges nothing. It takes effect at once.
     pub shadow: bool,
+    /// What the service says of the key in its own words.
+    pub labels: Labels,
 }
 
 /// What calls of assets that a configuration does not list may do.
@@ -131,6 +135,7 @@ impl KeyConfig {
             time_zone: TimeZone::UTC,
             thresholds: None,
             shadow: false,
+            labels: Labels::NONE,
         }
     }
 
@@ -198,6 +203,12 @@ impl KeyConfig {
     #[must_use]
     pub fn with_shadow(self, shadow: bool) -> Self {
         Self { shadow, ..self }
+    }
+
+    /// Sets the labels.
+    #[must_use]
+    pub fn with_labels(self, labels: Labels) -> Self {
+        Self { labels, ..self }
     }
 
     /// Returns the parallel limits, each with its scope.
@@ -293,11 +304,14 @@ struct RawConfig {
     /// Whether calls beyond a limit are let through, and flagged.
     #[serde(default)]
     shadow: bool,
+    /// What the service says of the key: at most 16 names, of at most 64 bytes each, and values of at most 256.
+    #[serde(default)]
+    labels: Labels,
 }
 
 impl Serialize for KeyConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { name, assets, other, expires_at, time_zone, thresholds, shadow, .. } =
+        let Self { name, assets, other, expires_at, time_zone, thresholds, shadow, labels, .. } =
             self.clone();
         let global: Limits = self.global.iter().filter(|limit| !limit.is_budget()).collect();
         let raw = RawConfig {
@@ -310,6 +324,7 @@ impl Serialize for KeyConfig {
             time_zone,
             thresholds,
             shadow,
+            labels,
         };
         raw.serialize(serializer)
     }
@@ -327,15 +342,24 @@ crate::openapi::open_schema_of!(KeyConfig, RawConfig);
 
 impl RawConfig {
     fn config(self) -> Result<KeyConfig, InvalidValue> {
-        let Self { name, global, assets, other, budget, expires_at, time_zone, thresholds, shadow } =
-            self;
+        let Self { name, global, assets, other, budget, expires_at, .. } = self;
+        let Self { time_zone, thresholds, shadow, labels, .. } = self;
         if budget.is_some() && global.get(Window::Ever, Unit::Credits).is_some() {
             return Err(InvalidValue::Inconsistent {
                 what: "both budget and credits_ever are given",
             });
         }
-        let config =
-            KeyConfig { name, global, assets, other, expires_at, time_zone, thresholds, shadow };
+        let config = KeyConfig {
+            name,
+            global,
+            assets,
+            other,
+            expires_at,
+            time_zone,
+            thresholds,
+            shadow,
+            labels,
+        };
         let config = match budget {
             Some(budget) => config.with_budget(budget),
             None => config,
@@ -354,6 +378,7 @@ pub struct NewKey {
     pub(crate) config: KeyConfig,
     pub(crate) id: NewId,
     pub(crate) access: NewAccess,
+    pub(crate) prefix: Option<KeyPrefix>,
 }
 
 #[derive(Clone, Debug)]
@@ -375,7 +400,7 @@ impl NewKey {
     /// Creates a key that makes calls. By default the engine draws its id and its access key.
     pub const fn member(config: KeyConfig) -> Self {
         let (id, access) = (NewId::Drawn, NewAccess::Generated);
-        Self { kind: KeyKind::Member, config, id, access }
+        Self { kind: KeyKind::Member, config, id, access, prefix: None }
     }
 
     /// Creates a key that manages the keys of its workspace. It belongs to no group.
@@ -397,7 +422,7 @@ impl NewKey {
     /// ```
     pub fn group(id: KeyId, config: KeyConfig) -> Self {
         let (id, access) = (NewId::Chosen(id), NewAccess::None);
-        Self { kind: KeyKind::Group, config, id, access }
+        Self { kind: KeyKind::Group, config, id, access, prefix: None }
     }
 
     /// Sets an id of the caller's choice. The caller must never reuse an id, even after the key is deleted.
@@ -422,6 +447,59 @@ impl NewKey {
     pub fn without_access_key(mut self) -> Self {
         self.access = NewAccess::None;
         self
+    }
+
+    /// Sets the visible prefix of its access key: one that the engine draws starts with it, and one that the caller brings
+    /// must.
+    pub fn with_prefix(mut self, prefix: KeyPrefix) -> Self {
+        self.prefix = Some(prefix);
+        self
+    }
+}
+
+/// How the access key of a key is replaced. By default the engine draws the new one, with the prefix of the old one.
+///
+/// ```
+/// # use limiter_core as limiter;
+/// use std::time::Duration;
+///
+/// use limiter::Rotation;
+///
+/// let leaked = Rotation::at_once();
+/// let planned = Rotation::with_grace(Duration::from_secs(24 * 60 * 60));
+/// # let _ = (leaked, planned);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "Keys::rotate replaces the access key"]
+pub struct Rotation {
+    pub(crate) grace: Duration,
+    pub(crate) access: NewAccess,
+    pub(crate) prefix: Option<KeyPrefix>,
+}
+
+impl Rotation {
+    /// The longest time for which an old access key may work on: 7 days.
+    pub const MAX_GRACE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+    /// All access keys that the key had are refused from now on: for one that has leaked.
+    pub const fn at_once() -> Self {
+        Self::with_grace(Duration::ZERO)
+    }
+
+    /// The old access key works on for this long, at most [`MAX_GRACE`](Self::MAX_GRACE), so that callers can change to the
+    /// new one. Those that were replaced before keep the rest of their own time, up to four in all.
+    pub const fn with_grace(grace: Duration) -> Self {
+        Self { grace, access: NewAccess::Generated, prefix: None }
+    }
+
+    /// Sets a new access key that the caller brings.
+    pub fn with_access_key(self, access_key: AccessKey) -> Self {
+        Self { access: NewAccess::Brought(access_key), ..self }
+    }
+
+    /// Sets another prefix.
+    pub fn with_prefix(self, prefix: KeyPrefix) -> Self {
+        Self { prefix: Some(prefix), ..self }
     }
 }
 

@@ -1,9 +1,12 @@
 //! Errors: a value out of bounds, a store that cannot answer, a refused operation on keys.
 
+use std::convert::Infallible;
 use std::error::Error;
+use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::access_key::KeyPrefix;
 use crate::clock::Timestamp;
 use crate::names::KeyId;
 use crate::reservation::ReservationError;
@@ -83,6 +86,50 @@ pub enum InvalidValue {
         /// The most characters.
         max: usize,
     },
+    /// A prefix of access keys that is empty, too long, or has a character that may not be visible.
+    #[error(
+        "a prefix of access keys must have 1 to {max} ASCII letters, digits, - and _, such as sk-acme-"
+    )]
+    KeyPrefix {
+        /// The most characters.
+        max: usize,
+    },
+    /// An access key that does not start with the prefix that was named.
+    #[error(
+        "an access key with the prefix {prefix} must start with it and have at least {min} other characters after it"
+    )]
+    AccessKeyPrefix {
+        /// The prefix.
+        prefix: KeyPrefix,
+        /// The fewest characters after it.
+        min: usize,
+    },
+    /// A grace time that is longer than an old access key may work on.
+    #[error("an old access key may work on for at most {} days, but {} s were asked for", max.as_secs() / 86_400, grace.as_secs())]
+    TooLongGrace {
+        /// The time that was asked for.
+        grace: Duration,
+        /// The longest time.
+        max: Duration,
+    },
+    /// More labels than one key may have.
+    #[error("{count} labels are given, but a key may have at most {max}")]
+    TooManyLabels {
+        /// The number of labels.
+        count: usize,
+        /// The most there may be.
+        max: usize,
+    },
+    /// A value of a label that is too long.
+    #[error("the value of the label {name:?} has {length} bytes, but may have at most {max}")]
+    LabelValue {
+        /// The name of the label.
+        name: String,
+        /// The length of its value in bytes.
+        length: usize,
+        /// The most bytes it may have.
+        max: usize,
+    },
     /// More assets with limits than one key may have.
     #[error(
         "{count} assets have limits, but a key may have limits for at most {max} assets at a time"
@@ -147,6 +194,13 @@ pub enum InvalidValue {
         /// The contradiction.
         what: &'static str,
     },
+}
+
+/// So that a value that is valid already may stand where one is read.
+impl From<Infallible> for InvalidValue {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }
 
 impl InvalidValue {
@@ -234,6 +288,11 @@ pub enum KeysError {
     /// The caller is a member key; only admin keys manage keys.
     #[error("forbidden: a member key may only read its own usage; an admin key manages keys")]
     Forbidden,
+    /// The owner of a workspace asked for usage of its own.
+    #[error(
+        "the owner of a workspace makes no calls and has no usage: ask for that of one of its keys"
+    )]
+    OwnerIsNoKey,
     /// No such key in the caller's workspace.
     #[error("no key {0:?} in this workspace")]
     NotFound(String),

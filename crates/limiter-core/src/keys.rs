@@ -1,38 +1,40 @@
 //! Management of a workspace's keys, by the rights of the calling key.
 
-use crate::access_key::{AccessKey, Entropy, generate_key_id};
+use crate::access_key::{AccessKey, Entropy, KeyPrefix, generate_key_id};
 use crate::clock::Timestamp;
-use crate::config::{Effective, KeyConfig, KeyKind, NewAccess, NewId, NewKey};
+use crate::config::{Effective, KeyConfig, KeyKind, NewAccess, NewId, NewKey, Rotation};
 use crate::error::{BoxError, CallError, InvalidValue, KeysError, StoreError};
 use crate::history::DayHistory;
 use crate::key::{CreatedKey, KeyRecord, StoredSecret};
 use crate::names::{KeyId, WorkspaceId};
-use crate::store::{KeyUpdate, NewRecord, Page, Search, Store, UpdatedKey};
+use crate::store::{KeyRotation, KeyUpdate, NewRecord, Page, Search, Store, UpdatedKey};
 use crate::thresholds::Thresholds;
 use crate::usage::Usage;
 
-/// The keys of a workspace, managed on behalf of one of them.
+/// The keys of a workspace, managed on behalf of one of them, or of its owner.
 ///
 /// An admin key creates, reads, updates and deletes the keys of its workspace, itself included, and reads their usage.
 /// A member key reads its own usage; all else is [`KeysError::Forbidden`]. No answer reveals that a key of another
 /// workspace exists.
 ///
 /// Every operation looks the caller up again, so that it stops working as soon as its key is deleted or expired
-/// ([`KeysError::UnknownCaller`], [`KeysError::ExpiredCaller`]).
-#[derive(Clone, Copy, Debug)]
+/// ([`KeysError::UnknownCaller`], [`KeysError::ExpiredCaller`]). The owner of a workspace may do what an admin key may.
+#[derive(Clone, Debug)]
 pub struct Keys<'a> {
     store: &'a dyn Store,
     issuer: &'a Issuer,
     caller: Caller<'a>,
 }
 
-/// The key on whose behalf keys are managed.
-#[derive(Clone, Copy, Debug)]
+/// On whose behalf keys are managed.
+#[derive(Clone, Debug)]
 pub enum Caller<'a> {
     /// By its access key.
     AccessKey(&'a AccessKey),
     /// By its id, for services that authenticate their callers themselves.
     Id(&'a KeyId),
+    /// The owner of this workspace, who needs no key: the process itself, which is trusted.
+    Owner(WorkspaceId),
 }
 
 /// What an upsert did.
@@ -68,8 +70,11 @@ impl Issuer {
 
     /// Creates the first key of a workspace: an admin key without an expiry.
     ///
+    /// Repeated with the access key that the caller brought, or without an access key under the id that the caller chose, it
+    /// returns that admin key as it is: a service may call it at each start.
+    ///
     /// # Errors
-    /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::FirstMustBeAdmin`]
+    /// [`KeysError::AlreadyBootstrapped`] if the workspace has other keys; [`KeysError::FirstMustBeAdmin`]
     /// if the key is no admin key or has an expiry; and the errors of [`Keys::create`].
     pub async fn bootstrap(
         &self,
@@ -80,7 +85,32 @@ impl Issuer {
         if !is_permanent_admin(admin.kind, admin.config.expires_at) {
             return Err(KeysError::FirstMustBeAdmin);
         }
-        self.create(store, workspace, admin, true).await
+        match self.create(store, workspace.clone(), admin.clone(), true).await {
+            Err(KeysError::AlreadyBootstrapped) => {
+                let id = match (&admin.access, admin.id) {
+                    (NewAccess::Brought(access_key), _) => {
+                        store.resolve(&access_key.digest()).await?
+                    }
+                    (NewAccess::None, NewId::Chosen(id)) => Some(id),
+                    _ => None,
+                };
+                let record = match id {
+                    Some(id) => {
+                        store.read(&id).await.map_err(|error| KeysError::of_key(&id, error))?
+                    }
+                    None => None,
+                };
+                let is_it =
+                    |key: &KeyRecord| key.workspace == workspace && key.kind == KeyKind::Admin;
+                let record = record.filter(is_it).ok_or(KeysError::AlreadyBootstrapped)?;
+                let access_key = match admin.access {
+                    NewAccess::Brought(access_key) => Some(access_key),
+                    _ => None,
+                };
+                Ok(CreatedKey { record, access_key })
+            }
+            created => created,
+        }
     }
 
     async fn create(
@@ -94,7 +124,7 @@ impl Issuer {
         for _ in 0..ATTEMPTS {
             let (record, access_key) = draft.draw(&self.entropy, &workspace, bootstraps)?;
             match store.create(record).await {
-                // Another key has the same masked ends as the generated one: draw again.
+                // Another key has the same prefix and ends as the generated one: draw again.
                 Err(KeysError::AccessKeyTaken) if draft.is_generated() => {}
                 created => return created.map(|record| CreatedKey { record, access_key }),
             }
@@ -123,8 +153,8 @@ impl<'a> Keys<'a> {
     /// one; [`KeysError::Invalid`] for too many assets, an admin key in a group or an access key of a group; an error about the
     /// caller; or a store error.
     pub async fn create(&self, key: NewKey) -> Result<CreatedKey, KeysError> {
-        let admin = self.admin().await?;
-        self.issuer.create(self.store, admin.workspace, key, false).await
+        let workspace = self.managed().await?;
+        self.issuer.create(self.store, workspace, key, false).await
     }
 
     /// Creates up to [`MAX_CREATED_AT_ONCE`](Self::MAX_CREATED_AT_ONCE) keys in the caller's workspace, much faster than
@@ -160,7 +190,7 @@ impl<'a> Keys<'a> {
         &self,
         keys: Vec<NewKey>,
     ) -> Result<Vec<Result<CreatedKey, KeysError>>, KeysError> {
-        let admin = self.admin().await?;
+        let workspace = self.managed().await?;
         let (count, max) = (keys.len(), Self::MAX_CREATED_AT_ONCE);
         if count > max {
             return Err(InvalidValue::TooManyKeys { count, max }.into());
@@ -170,7 +200,7 @@ impl<'a> Keys<'a> {
             Err(error) => Progress::Ended(Box::new(Err(error))),
         };
         let keys = keys.into_iter().map(begin).collect();
-        let (store, entropy, workspace) = (self.store, &self.issuer.entropy, admin.workspace);
+        let (store, entropy) = (self.store, &self.issuer.entropy);
         Ok(Batch { store, entropy, workspace, keys, failed: false }.create().await)
     }
 
@@ -180,8 +210,8 @@ impl<'a> Keys<'a> {
     /// [`KeysError::NotFound`]; [`KeysError::Damaged`] if its stored data is corrupt; an error about the caller; or a
     /// store error.
     pub async fn get(&self, id: &KeyId) -> Result<KeyRecord, KeysError> {
-        let admin = self.admin().await?;
-        self.read(&admin.workspace, id).await
+        let workspace = self.managed().await?;
+        self.read(&workspace, id).await
     }
 
     /// Reads the key of the workspace that has this access key.
@@ -189,11 +219,11 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn get_by_access_key(&self, access_key: &AccessKey) -> Result<KeyRecord, KeysError> {
-        let admin = self.admin().await?;
+        let workspace = self.managed().await?;
         let id = self.store.resolve(&access_key.digest()).await?;
         let id = id.ok_or_else(|| KeysError::NotFound(access_key.to_string()))?;
         // The error shows the access key that was asked for, not the id of a key of another workspace.
-        self.read(&admin.workspace, &id).await.map_err(|error| match error {
+        self.read(&workspace, &id).await.map_err(|error| match error {
             KeysError::NotFound(_) => KeysError::NotFound(access_key.to_string()),
             error => error,
         })
@@ -219,8 +249,8 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// An error about the caller, or a store error.
     pub async fn search(&self, search: &Search) -> Result<Page, KeysError> {
-        let admin = self.admin().await?;
-        Ok(self.store.list(&admin.workspace, search).await?)
+        let workspace = self.managed().await?;
+        Ok(self.store.list(&workspace, search).await?)
     }
 
     /// Replaces the configuration of a key that was read at `version`.
@@ -263,11 +293,11 @@ impl<'a> Keys<'a> {
         config: &KeyConfig,
         effective: Effective,
     ) -> Result<UpdatedKey, KeysError> {
-        let admin = self.admin().await?;
+        let workspace = self.managed().await?;
         config.check()?;
         let (config, thresholds) = (config.clone(), self.issuer.thresholds);
         let update = KeyUpdate { id: id.clone(), version, config, effective, thresholds };
-        let updated = self.store.update(&admin.workspace, &update).await;
+        let updated = self.store.update(&workspace, &update).await;
         updated.map_err(|error| KeysError::of_key(id, error))
     }
 
@@ -278,17 +308,17 @@ impl<'a> Keys<'a> {
     /// As [`create`](Self::create) and [`update`](Self::update), but [`KeysError::Conflict`] only if other callers change the
     /// key again and again; [`KeysError::NameTaken`] if the key of this name is of the other kind.
     pub async fn upsert(&self, key: NewKey, effective: Effective) -> Result<Upserted, KeysError> {
-        let admin = self.admin().await?;
+        let workspace = self.managed().await?;
         let mut refused = KeysError::NameTaken(key.config.name.to_string());
         for _ in 0..ATTEMPTS {
-            let Some(id) = self.store.find(&admin.workspace, &key.config.name).await? else {
+            let Some(id) = self.store.find(&workspace, &key.config.name).await? else {
                 match self.create(key.clone()).await {
                     Err(KeysError::NameTaken(name)) => refused = KeysError::NameTaken(name),
                     created => return created.map(Upserted::Created),
                 }
                 continue;
             };
-            let record = match self.read(&admin.workspace, &id).await {
+            let record = match self.read(&workspace, &id).await {
                 Err(KeysError::NotFound(_)) => continue,
                 record => record?,
             };
@@ -311,9 +341,47 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::Damaged`]; an error about the caller; or a store error.
     pub async fn reset(&self, id: &KeyId) -> Result<(), KeysError> {
-        let admin = self.admin().await?;
-        let reset = self.store.reset(&admin.workspace, id).await;
+        let workspace = self.managed().await?;
+        let reset = self.store.reset(&workspace, id).await;
         reset.map_err(|error| KeysError::of_key(id, error))
+    }
+
+    /// Replaces the access key of a key, and shows the new one this once. The old one is refused from now on, or works on for
+    /// the grace time of the rotation. A key that has none gets one. Its configuration, its counts and its version stay as
+    /// they are.
+    ///
+    /// # Errors
+    /// [`KeysError::NotFound`]; [`KeysError::Invalid`] for a group, a grace time above [`Rotation::MAX_GRACE`], or a brought
+    /// access key without the prefix that is asked for; [`KeysError::AccessKeyTaken`] if a living key has the brought one;
+    /// [`KeysError::Damaged`]; an error about the caller; or a store error.
+    pub async fn rotate(&self, id: &KeyId, rotation: &Rotation) -> Result<CreatedKey, KeysError> {
+        let workspace = self.managed().await?;
+        let (grace, max) = (rotation.grace, Rotation::MAX_GRACE);
+        if grace > max {
+            return Err(InvalidValue::TooLongGrace { grace, max }.into());
+        }
+        let record = self.read(&workspace, id).await?;
+        if record.kind == KeyKind::Group {
+            return Err(InvalidValue::GroupAccessKey.into());
+        }
+        let is_drawn = matches!(rotation.access, NewAccess::Generated);
+        let kept = record.access_key.and_then(|masked| masked.prefix()).filter(|_| is_drawn);
+        let prefix = rotation.prefix.or(kept);
+        for _ in 0..ATTEMPTS {
+            let drawn = rotation.access.draw(&self.issuer.entropy, prefix)?;
+            let Some((access_key, secret)) = drawn else { break };
+            let rotation = KeyRotation { id: id.clone(), secret, grace };
+            match self.store.rotate(&workspace, &rotation).await {
+                // Another key has the same prefix and ends as the generated one: draw again.
+                Err(KeysError::AccessKeyTaken) if is_drawn => {}
+                rotated => {
+                    let rotated = rotated.map_err(|error| KeysError::of_key(id, error));
+                    let access_key = Some(access_key);
+                    return rotated.map(|record| CreatedKey { record, access_key });
+                }
+            }
+        }
+        Err(KeysError::AccessKeyTaken)
     }
 
     /// Reads what a key has counted on each of the last days: any key of the workspace for an admin, its own for a member.
@@ -336,8 +404,8 @@ impl<'a> Keys<'a> {
     /// [`KeysError::NotFound`]; [`KeysError::LastAdmin`]; [`KeysError::NotEmpty`] for a group with anything beneath it;
     /// [`KeysError::Damaged`] if a later version wrote the key; an error about the caller; or a store error.
     pub async fn delete(&self, id: &KeyId) -> Result<(), KeysError> {
-        let admin = self.admin().await?;
-        let deleted = self.store.delete(&admin.workspace, id).await;
+        let workspace = self.managed().await?;
+        let deleted = self.store.delete(&workspace, id).await;
         deleted.map_err(|error| KeysError::of_key(id, error))
     }
 
@@ -354,27 +422,29 @@ impl<'a> Keys<'a> {
 
     /// Checks that the caller may read what this key has used.
     async fn may_watch(&self, id: &KeyId) -> Result<(), KeysError> {
-        let caller = self.caller().await?;
-        if caller.id == *id {
+        if let Some(caller) = self.caller().await?
+            && caller.id == *id
+        {
             return Ok(());
         }
-        require_admin(&caller)?;
-        self.read(&caller.workspace, id).await.map(drop)
+        let workspace = self.managed().await?;
+        self.read(&workspace, id).await.map(drop)
     }
 
     /// Reads the usage of the calling key itself.
     ///
     /// # Errors
-    /// An error about the caller, or a store error.
+    /// [`KeysError::OwnerIsNoKey`]; an error about the caller; or a store error.
     pub async fn own_usage(&self) -> Result<Usage, KeysError> {
-        let caller = self.caller().await?;
+        let caller = self.caller().await?.ok_or(KeysError::OwnerIsNoKey)?;
         self.store.usage(&caller.id).await?.ok_or(KeysError::UnknownCaller)
     }
 
-    /// Reads the calling key itself.
-    async fn caller(&self) -> Result<KeyRecord, KeysError> {
-        let id = match self.caller {
-            Caller::Id(id) => Some(id.clone()),
+    /// Reads the calling key; `None` for the owner of the workspace.
+    async fn caller(&self) -> Result<Option<KeyRecord>, KeysError> {
+        let id = match &self.caller {
+            Caller::Owner(_) => return Ok(None),
+            Caller::Id(id) => Some((*id).clone()),
             Caller::AccessKey(access_key) => self.store.resolve(&access_key.digest()).await?,
         };
         let record = match id {
@@ -382,13 +452,16 @@ impl<'a> Keys<'a> {
             None => None,
         };
         let record = record.ok_or(KeysError::UnknownCaller)?;
-        if record.is_expired() { Err(KeysError::ExpiredCaller) } else { Ok(record) }
+        if record.is_expired() { Err(KeysError::ExpiredCaller) } else { Ok(Some(record)) }
     }
 
-    /// Reads the calling key, which must be an admin key.
-    async fn admin(&self) -> Result<KeyRecord, KeysError> {
-        let caller = self.caller().await?;
-        require_admin(&caller).map(|()| caller)
+    /// Returns the workspace that the caller manages: as its owner, or by an admin key.
+    async fn managed(&self) -> Result<WorkspaceId, KeysError> {
+        match (self.caller().await?, &self.caller) {
+            (Some(key), _) if key.kind == KeyKind::Admin => Ok(key.workspace),
+            (None, Caller::Owner(workspace)) => Ok(workspace.clone()),
+            _ => Err(KeysError::Forbidden),
+        }
     }
 
     async fn read(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<KeyRecord, KeysError> {
@@ -463,12 +536,8 @@ impl Draft {
         workspace: &WorkspaceId,
         bootstraps: bool,
     ) -> Result<(NewRecord, Option<AccessKey>), KeysError> {
-        let NewKey { kind, config, id, access } = &self.key;
-        let access_key = match access {
-            NewAccess::Generated => Some(AccessKey::generate(entropy).map_err(KeysError::Entropy)?),
-            NewAccess::Brought(access_key) => Some(access_key.clone()),
-            NewAccess::None => None,
-        };
+        let NewKey { kind, config, id, access, prefix } = &self.key;
+        let (access_key, secret) = access.draw(entropy, *prefix)?.unzip();
         let record = NewRecord {
             id: match id {
                 NewId::Chosen(id) => id.clone(),
@@ -481,10 +550,36 @@ impl Draft {
             kind: *kind,
             config: config.clone(),
             thresholds: self.thresholds,
-            secret: access_key.as_ref().map(StoredSecret::from),
+            secret,
             bootstraps,
         };
         Ok((record, access_key))
+    }
+}
+
+impl NewAccess {
+    /// Returns the access key, drawn if the caller brought none, and what of it is stored.
+    fn draw(
+        &self,
+        entropy: &Entropy,
+        prefix: Option<KeyPrefix>,
+    ) -> Result<Option<(AccessKey, StoredSecret)>, KeysError> {
+        Ok(match (self, prefix) {
+            (Self::None, _) => None,
+            (Self::Generated, prefix) => {
+                let drawn = AccessKey::generate(entropy, prefix).map_err(KeysError::Entropy)?;
+                let secret = StoredSecret::drawn(&drawn);
+                Some((drawn, secret))
+            }
+            (Self::Brought(brought), prefix) => {
+                let brought = match prefix {
+                    Some(prefix) => brought.clone().with_prefix(prefix)?,
+                    None => brought.clone(),
+                };
+                let secret = StoredSecret::from(&brought);
+                Some((brought, secret))
+            }
+        })
     }
 }
 
@@ -546,7 +641,7 @@ impl Batch<'_> {
         let mut created = created.into_iter();
         for (place, is_generated, access_key) in drawn {
             match created.next() {
-                // Another key has the same masked ends as the generated one: it is drawn again.
+                // Another key has the same prefix and ends as the generated one: it is drawn again.
                 Some(Err(KeysError::AccessKeyTaken)) if is_generated => {}
                 Some(created) => {
                     self.failed |= matches!(&created, Err(error) if error.is_outage());
@@ -574,8 +669,10 @@ impl<'a> From<&'a KeyId> for Caller<'a> {
     }
 }
 
-fn require_admin(caller: &KeyRecord) -> Result<(), KeysError> {
-    if caller.kind == KeyKind::Admin { Ok(()) } else { Err(KeysError::Forbidden) }
+impl From<WorkspaceId> for Caller<'_> {
+    fn from(workspace: WorkspaceId) -> Self {
+        Self::Owner(workspace)
+    }
 }
 
 /// The ends of a key have 47 bits: even among a million keys of one workspace, the chance that this many

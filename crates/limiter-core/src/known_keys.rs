@@ -76,6 +76,13 @@ impl KnownKeys {
         self.old.remove(digest);
     }
 
+    /// Removes all access keys of a key, such as one whose access key was replaced by this process.
+    pub fn forget(&mut self, id: &KeyId) {
+        for known in [&mut self.young, &mut self.old] {
+            known.retain(|_, entry| entry.id != *id);
+        }
+    }
+
     fn add(&mut self, digest: KeyDigest, entry: Entry) {
         if self.young.len() >= self.generation {
             mem::swap(&mut self.young, &mut self.old);
@@ -129,6 +136,18 @@ mod tests {
         assert_eq!(known(&mut cache, 1, now), Some(id(2)), "the store's answer replaces the entry");
         cache.remove(&digest(1));
         assert_eq!(known(&mut cache, 1, now), None);
+    }
+
+    #[test]
+    fn a_key_is_forgotten_with_all_its_access_keys() {
+        // Two of each generation.
+        let (mut cache, now) = (KnownKeys::new(4, KnownKeys::MAX_AGE), Instant::now());
+        for (number, key) in [(1, 7), (2, 8), (3, 7), (4, 8)] {
+            cache.insert(&digest(number), &id(key), now);
+        }
+        cache.forget(&id(7));
+        let left = [1, 2, 3, 4].map(|number| known(&mut cache, number, now));
+        assert_eq!(left, [None, Some(id(8)), None, Some(id(8))]);
     }
 
     #[test]

@@ -49,6 +49,7 @@ mod history;
 mod key;
 pub mod keys;
 mod known_keys;
+mod labels;
 mod ledger;
 mod levels;
 mod limits;
@@ -80,11 +81,11 @@ mod window;
 mod words;
 mod zone;
 
-pub use access_key::{AccessKey, KeyDigest, MaskedKey};
+pub use access_key::{AccessKey, KeyDigest, KeyPrefix, MaskedKey};
 pub use async_trait::async_trait;
 pub use charge::Charge;
 pub use clock::{ManualClock, Timestamp};
-pub use config::{Effective, KeyConfig, KeyKind, NewKey, Other};
+pub use config::{Effective, KeyConfig, KeyKind, NewKey, Other, Rotation};
 pub use configure::Change;
 pub use credits::Credits;
 pub use crossing::Crossing;
@@ -93,9 +94,12 @@ pub use denied::{DenialReason, Denied, LimitExceeded};
 pub use domain::{FailureDomain, KeyFailure};
 pub use error::{BoxError, CallError, InvalidValue, KeysError, StoreError, with_causes};
 pub use history::{ClosedDay, DayHistory, ScopeAccount};
-pub use key::{CreatedKey, KeyRecord, ScopeLimits, StoredKey, StoredSecret};
+pub use key::{
+    CreatedKey, KeyRecord, ReplacedKey, ReplacedSecret, ScopeLimits, StoredKey, StoredSecret,
+};
 pub use keys::{Caller, Issuer, Keys, Upserted};
 pub use known_keys::{KnownKey, KnownKeys};
+pub use labels::Labels;
 pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd, SavedLedger};
 pub use levels::{LevelPlace, LevelSet, Levels, LevelsMut};
 pub use limits::{Limit, Limits, LimitsBuilder, MAX_COUNT};
@@ -112,7 +116,8 @@ pub use schedule::{Pending, ScopeState, Since};
 pub use settled::{LateEvent, Settled, SettledAs};
 pub use state::{AssetHint, CreditUsage, KeySettings, KeyState, LocatedAsset, Place, ScopeId};
 pub use store::{
-    CreateResults, DamagedKey, KeyUpdate, Listener, NewRecord, Page, Search, Store, UpdatedKey,
+    CreateResults, DamagedKey, KeyRotation, KeyUpdate, Listener, NewRecord, Page, Search, Store,
+    UpdatedKey,
 };
 pub use thresholds::Thresholds;
 pub use throttle::Throttle;

@@ -132,7 +132,7 @@ bounded_text! {
     RequestId, "a request id", 128, opaque
 }
 
-fn check_length(what: &'static str, text: &str, max: usize) -> Result<(), InvalidValue> {
+pub(crate) fn check_length(what: &'static str, text: &str, max: usize) -> Result<(), InvalidValue> {
     match text.len() {
         length if (1..=max).contains(&length) => Ok(()),
         length => Err(InvalidValue::Length { what, length, max }),
@@ -146,7 +146,7 @@ const fn opaque(_: &'static str, _: &str) -> Result<(), InvalidValue> {
 
 /// Refuses characters that change how the text around them is shown, for texts that people read in lists, logs and
 /// terminals.
-fn shown(what: &'static str, text: &str) -> Result<(), InvalidValue> {
+pub(crate) fn shown(what: &'static str, text: &str) -> Result<(), InvalidValue> {
     match text.chars().find(|character| character.is_control() || is_bidi_control(*character)) {
         Some(character) => Err(InvalidValue::Character { what, character }),
         None => Ok(()),

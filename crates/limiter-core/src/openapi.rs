@@ -7,10 +7,11 @@ use utoipa::openapi::schema::{
 use utoipa::openapi::{RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::access_key::MaskedKey;
+use crate::access_key::{KeyPrefix, MaskedKey};
 use crate::clock::Timestamp;
 use crate::config::Other;
 use crate::credits::Credits;
+use crate::labels::Labels;
 use crate::limits::{Limits, MAX_COUNT, PARALLEL, every_name};
 use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
 use crate::rule::{Rule, Unit};
@@ -82,7 +83,11 @@ schemas! {
     KeyName: text(KeyName::MAX_BYTES), "The name of a key, without control characters, unique in its workspace.";
     RequestId: text(RequestId::MAX_BYTES), "The id of a request or a reservation.";
     WorkspaceId: text(WorkspaceId::MAX_BYTES), "The id of a workspace.";
-    MaskedKey: string(), "The first and last four characters of an access key.";
+    MaskedKey: string(), "The prefix of an access key, if it has one, and the first and last four of its other characters.";
+    KeyPrefix:
+        string().pattern(Some("^[0-9A-Za-z_-]{1,16}$")).examples(["sk-acme-"]),
+        "The visible start of an access key.";
+    Labels: labels(), "Names and values of the service's own.";
     Rule: string().enum_values(Some(Rule::all().map(Rule::name).collect::<Vec<_>>())), "Scope, window and unit of a limit; or scope/parallel.";
     Limits: limits(), "Limits of a scope, by window and unit, and of its calls in parallel; null is no limit.";
     Other: OneOfBuilder::new().item(limits()).item(string().enum_values(Some(["denied"]))), "Limits of all assets that are not listed, together; or that they are denied.";
@@ -108,6 +113,15 @@ fn limits() -> ObjectBuilder {
         _ => object.property(name, count()),
     });
     amounts.property(PARALLEL, count())
+}
+
+fn labels() -> ObjectBuilder {
+    let names = text(Labels::MAX_NAME_BYTES);
+    let values = string().max_length(Some(Labels::MAX_VALUE_BYTES));
+    ObjectBuilder::new()
+        .property_names(Some(Schema::Object(names.build())))
+        .additional_properties(Some(Schema::Object(values.build())))
+        .max_properties(Some(Labels::MOST))
 }
 
 fn text(max_bytes: usize) -> ObjectBuilder {

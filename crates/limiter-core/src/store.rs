@@ -214,6 +214,17 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`KeysError::NotFound`], or a store error.
     async fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>;
 
+    /// Replaces the access key of a key of the workspace: [`StoredKey::rotated`](crate::StoredKey::rotated). Its version stays
+    /// as it is.
+    ///
+    /// # Errors
+    /// [`KeysError::NotFound`], [`KeysError::Invalid`] for a group, [`KeysError::AccessKeyTaken`], or a store error.
+    async fn rotate(
+        &self,
+        workspace: &WorkspaceId,
+        rotation: &KeyRotation,
+    ) -> Result<KeyRecord, KeysError>;
+
     /// Deletes a key or a group of the workspace for good, also one whose data is damaged.
     ///
     /// # Errors
@@ -299,6 +310,18 @@ pub struct KeyUpdate {
     pub thresholds: Thresholds,
 }
 
+/// A new access key of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRotation {
+    /// The key.
+    pub id: KeyId,
+    /// The stored part of its new access key.
+    pub secret: StoredSecret,
+    /// How long the old one works on.
+    pub grace: Duration,
+}
+
 /// A key after an update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -336,6 +359,7 @@ pub struct Search {
     after: Option<KeyName>,
     #[serde(deserialize_with = "bounded")]
     page_size: usize,
+    usage: bool,
 }
 
 impl Search {
@@ -346,7 +370,8 @@ impl Search {
     #[must_use]
     pub const fn all() -> Self {
         let page_size = DEFAULT_PAGE_SIZE;
-        Self { name_contains: String::new(), beneath: None, after: None, page_size }
+        let name_contains = String::new();
+        Self { name_contains, beneath: None, after: None, page_size, usage: false }
     }
 
     /// Restricts the search to keys whose name contains this text, in upper or lower case.
@@ -371,6 +396,18 @@ impl Search {
     #[must_use]
     pub fn page_size(self, keys: usize) -> Self {
         Self { page_size: keys.clamp(1, Self::MAX_PAGE_SIZE), ..self }
+    }
+
+    /// Asks for what each key has used, too: [`Page::usage`].
+    #[must_use]
+    pub fn with_usage(self) -> Self {
+        Self { usage: true, ..self }
+    }
+
+    /// Returns whether the search asks for what each key has used.
+    #[must_use]
+    pub const fn wants_usage(&self) -> bool {
+        self.usage
     }
 
     /// Returns the search for the page that follows the given one, if there is one.
@@ -423,6 +460,9 @@ pub struct Page {
     /// the page. To delete such a key frees its name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<DamagedKey>,
+    /// What each key has used, in the order of `keys`, if the search asks for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usage: Vec<Usage>,
 }
 
 /// A key whose stored data cannot be read: it is damaged, or a later version wrote it.
@@ -439,13 +479,19 @@ impl Page {
     /// Creates a page of these keys.
     #[must_use]
     pub const fn new(keys: Vec<KeyRecord>, next: Option<KeyName>) -> Self {
-        Self { keys, next, damaged: Vec::new() }
+        Self { keys, next, damaged: Vec::new(), usage: Vec::new() }
     }
 
     /// Sets the damaged keys of the page.
     #[must_use]
     pub fn with_damaged(self, damaged: Vec<DamagedKey>) -> Self {
         Self { damaged, ..self }
+    }
+
+    /// Sets what each key has used, in the order of the keys.
+    #[must_use]
+    pub fn with_usage(self, usage: Vec<Usage>) -> Self {
+        Self { usage, ..self }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use limiter_core::{KeyId, KeyUpdate, NewRecord, StoreError, Timestamp, WorkspaceId};
+use limiter_core::{KeyId, KeyRotation, KeyUpdate, NewRecord, StoreError, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use tokio::sync;
 
@@ -40,6 +40,13 @@ pub enum KeyAction {
         workspace: WorkspaceId,
         /// The key.
         id: KeyId,
+    },
+    /// Replaces the access key of a key.
+    Rotate {
+        /// The workspace of the key.
+        workspace: WorkspaceId,
+        /// The new access key.
+        rotation: KeyRotation,
     },
     /// Deletes a key.
     Delete {

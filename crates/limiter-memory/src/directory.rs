@@ -6,14 +6,15 @@ use std::ops::Bound;
 use foldhash::quality::RandomState;
 use limiter_core::keys::{check_admin_remains, is_permanent_admin};
 use limiter_core::{
-    KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeysError, MAX_COUNT, MaskedKey, Search,
-    StoredKey, Timestamp, WorkspaceId,
+    InvalidValue, KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRotation, KeysError, MaskedKey,
+    Search, StoredKey, StoredSecret, Timestamp, WorkspaceId,
 };
 
 /// The keys of all workspaces. No decision uses it.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     keys: HashMap<KeyId, StoredKey, RandomState>,
+    /// By all digests of a key, also of replaced access keys that do not work any more.
     by_digest: HashMap<KeyDigest, KeyId, RandomState>,
     workspaces: HashMap<WorkspaceId, Workspace, RandomState>,
     /// The groups, each with the number of keys and groups directly beneath it.
@@ -38,7 +39,7 @@ pub(crate) enum Then {
     GoOn(KeyName),
 }
 
-/// The indexes of one workspace: names, masked access keys, and the admin keys that never expire.
+/// The indexes of one workspace: names, the masks of access keys that the engine drew, and the admin keys that never expire.
 #[derive(Debug, Default)]
 struct Workspace {
     by_name: BTreeMap<KeyName, KeyId>,
@@ -48,10 +49,9 @@ struct Workspace {
 
 impl Directory {
     /// Returns the key whose access key has this digest.
-    pub(crate) fn resolve(&self, digest: &KeyDigest) -> Option<&KeyId> {
+    pub(crate) fn resolve(&self, digest: &KeyDigest, now: Timestamp) -> Option<&KeyId> {
         let id = self.by_digest.get(digest)?;
-        let stored = self.keys.get(id)?.secret?;
-        stored.digest.matches(digest).then_some(id)
+        self.keys.get(id)?.answers_to(digest, now).then_some(id)
     }
 
     pub(crate) fn get(&self, id: &KeyId) -> Option<&StoredKey> {
@@ -94,9 +94,8 @@ impl Directory {
         !self.workspaces.contains_key(workspace)
     }
 
-    /// Checks that the workspace has the group of a new key, and that no other key has its id, its name or its masked access
-    /// key.
-    pub(crate) fn check_insert(&self, key: &StoredKey) -> Result<(), KeysError> {
+    /// Checks that the workspace has the group of a new key, and that no other key has its id, its name or its access key.
+    pub(crate) fn check_insert(&self, key: &StoredKey, now: Timestamp) -> Result<(), KeysError> {
         if let Some(group) = key.id.group() {
             let found = self.keys.get(&group).filter(|found| found.workspace == key.workspace);
             if found.is_none() || !self.groups.contains_key(&group) {
@@ -110,12 +109,21 @@ impl Directory {
         if workspace.is_some_and(|workspace| workspace.by_name.contains_key(&key.name)) {
             return Err(KeysError::NameTaken(key.name.to_string()));
         }
-        if let Some(secret) = key.secret {
-            let looks_alike =
-                workspace.is_some_and(|workspace| workspace.masked.contains(&secret.masked));
-            if looks_alike || self.by_digest.contains_key(&secret.digest) {
-                return Err(KeysError::AccessKeyTaken);
-            }
+        key.secret.map_or(Ok(()), |secret| self.check_secret(&key.workspace, &secret, now))
+    }
+
+    /// Checks that no key has this access key, and that it looks like none of the workspace if the engine drew it.
+    fn check_secret(
+        &self,
+        workspace: &WorkspaceId,
+        secret: &StoredSecret,
+        now: Timestamp,
+    ) -> Result<(), KeysError> {
+        let workspace = self.workspaces.get(workspace);
+        let looks_alike = secret.is_drawn
+            && workspace.is_some_and(|workspace| workspace.masked.contains(&secret.masked));
+        if looks_alike || self.resolve(&secret.digest, now).is_some() {
+            return Err(KeysError::AccessKeyTaken);
         }
         Ok(())
     }
@@ -126,8 +134,9 @@ impl Directory {
         key: StoredKey,
         kind: KeyKind,
         expires_at: Option<Timestamp>,
+        now: Timestamp,
     ) -> Result<(), KeysError> {
-        self.check_insert(&key)?;
+        self.check_insert(&key, now)?;
         self.note(&key.id);
         if let Some(beneath) = key.id.group().and_then(|group| self.groups.get_mut(&group)) {
             *beneath += 1;
@@ -140,12 +149,59 @@ impl Directory {
         if is_permanent_admin(kind, expires_at) {
             workspace.permanent_admins.insert(key.id.clone());
         }
-        if let Some(secret) = key.secret {
-            workspace.masked.insert(secret.masked);
-            self.by_digest.insert(secret.digest, key.id.clone());
-        }
+        workspace.masked.extend(key.unique_mask());
+        self.hold_digests(&key);
         self.keys.insert(key.id.clone(), key);
         Ok(())
+    }
+
+    /// Checks that a key may get this access key.
+    pub(crate) fn check_rotation(
+        &self,
+        key: &StoredKey,
+        rotation: &KeyRotation,
+        now: Timestamp,
+    ) -> Result<(), KeysError> {
+        if self.groups.contains_key(&key.id) {
+            return Err(InvalidValue::GroupAccessKey.into());
+        }
+        self.check_secret(&key.workspace, &rotation.secret, now)
+    }
+
+    /// Replaces the access key of a key.
+    pub(crate) fn rotate(&mut self, rotation: &KeyRotation, now: Timestamp) {
+        let id = &rotation.id;
+        self.note(id);
+        let Some(key) = self.keys.get_mut(id) else { return };
+        let rotated = key.clone().rotated(rotation, now);
+        let before = std::mem::replace(key, rotated.clone());
+        self.forget_digests(&before);
+        self.hold_digests(&rotated);
+        if let Some(workspace) = self.workspaces.get_mut(&before.workspace) {
+            if let Some(mask) = before.unique_mask() {
+                workspace.masked.remove(&mask);
+            }
+            workspace.masked.extend(rotated.unique_mask());
+        }
+    }
+
+    /// Lets a key be found by its digests. The time of a replaced one may be over, so that another key may have it by now.
+    fn hold_digests(&mut self, key: &StoredKey) {
+        for digest in key.digests() {
+            self.by_digest.entry(digest).or_insert_with(|| key.id.clone());
+        }
+        if let Some(secret) = key.secret {
+            self.by_digest.insert(secret.digest, key.id.clone());
+        }
+    }
+
+    /// Forgets the digests of a key, but for those that another key has by now.
+    fn forget_digests(&mut self, key: &StoredKey) {
+        for digest in key.digests() {
+            if self.by_digest.get(&digest).is_some_and(|holder| *holder == key.id) {
+                self.by_digest.remove(&digest);
+            }
+        }
     }
 
     /// Checks that a key may get this configuration.
@@ -170,16 +226,16 @@ impl Directory {
         }
     }
 
-    /// Renames a key, counts its change, and notes whether it is an admin key that never expires.
-    pub(crate) fn update(&mut self, id: &KeyId, kind: KeyKind, config: &KeyConfig) {
+    /// Names and labels a key, counts its change, and notes whether it is an admin key that never expires.
+    pub(crate) fn update(&mut self, id: &KeyId, kind: KeyKind, config: &KeyConfig, now: Timestamp) {
         self.note(id);
         let Some(key) = self.keys.get_mut(id) else { return };
-        key.version = key.version.saturating_add(1).min(MAX_COUNT);
-        let Some(workspace) = self.workspaces.get_mut(&key.workspace) else { return };
-        if key.name != config.name {
-            workspace.by_name.remove(&key.name);
+        let configured = key.clone().configured(config, now);
+        let before = std::mem::replace(key, configured);
+        let Some(workspace) = self.workspaces.get_mut(&before.workspace) else { return };
+        if before.name != config.name {
+            workspace.by_name.remove(&before.name);
             workspace.by_name.insert(config.name.clone(), id.clone());
-            key.name = config.name.clone();
         }
         if is_permanent_admin(kind, config.expires_at) {
             workspace.permanent_admins.insert(id.clone());
@@ -211,14 +267,12 @@ impl Directory {
         if let Some(beneath) = id.group().and_then(|group| self.groups.get_mut(&group)) {
             *beneath -= 1;
         }
-        if let Some(secret) = key.secret {
-            self.by_digest.remove(&secret.digest);
-        }
+        self.forget_digests(&key);
         if let Some(keys) = self.workspaces.get_mut(workspace) {
             keys.by_name.remove(&key.name);
             keys.permanent_admins.remove(id);
-            if let Some(secret) = key.secret {
-                keys.masked.remove(&secret.masked);
+            if let Some(mask) = key.unique_mask() {
+                keys.masked.remove(&mask);
             }
             if keys.by_name.is_empty() {
                 self.workspaces.remove(workspace);

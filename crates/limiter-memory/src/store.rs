@@ -6,9 +6,9 @@ use std::time::Duration;
 use limiter_core::keys::check_new;
 use limiter_core::{
     AssetId, Charge, Crossing, DayHistory, Decision, KeyDigest, KeyId, KeyName, KeyRecord,
-    KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds, LevelsMut, ManualClock, NewRecord, Page,
-    RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, StoredKey,
-    Timestamp, Totals, UpdatedKey, Usage, WorkspaceId, async_trait, reservation,
+    KeyRotation, KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds, LevelsMut, ManualClock,
+    NewRecord, Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError,
+    StoredKey, Timestamp, Totals, UpdatedKey, Usage, WorkspaceId, async_trait, reservation,
 };
 
 use crate::changes::{Changes, Journal, KeyAction, KeyChange};
@@ -133,13 +133,15 @@ impl MemoryStoreBuilder {
         let mut last = store.changes.last.lock();
         *last = snapshot.last_change();
         let mut directory = store.directory.write();
-        let mut keys = snapshot.keys;
+        let (taken_at, mut keys) = (snapshot.taken_at(), snapshot.keys);
         // A group comes before what lies beneath it.
         keys.sort_by_key(|saved| saved.key.id.depth());
         for saved in keys {
             let (kind, expires_at) = (saved.state.kind(), saved.state.expires_at());
             let id = saved.key.id.clone();
-            directory.insert(saved.key, kind, expires_at).map_err(RestoreError::Inconsistent)?;
+            directory
+                .insert(saved.key, kind, expires_at, taken_at)
+                .map_err(RestoreError::Inconsistent)?;
             let state = saved.state.keeping_history(store.history_days);
             store.cells.insert(id, state, saved.ledger.map(|ledger| Box::new(ledger.into())));
         }
@@ -330,7 +332,7 @@ impl MemoryStore {
     /// Returns the id of the living key whose access key has this digest.
     #[must_use]
     pub fn resolve(&self, digest: &KeyDigest) -> Option<KeyId> {
-        self.directory.read().resolve(digest).cloned()
+        self.directory.read().resolve(digest, self.cells.time().now()).cloned()
     }
 
     /// Returns the id of the living key of this name.
@@ -380,6 +382,21 @@ impl MemoryStore {
         self.change(KeyAction::Reset { workspace: workspace.clone(), id: id.clone() }).map(drop)
     }
 
+    /// Replaces the access key of a key of the workspace.
+    ///
+    /// # Errors
+    /// As [`Store::rotate`].
+    pub fn rotate(
+        &self,
+        workspace: &WorkspaceId,
+        rotation: &KeyRotation,
+    ) -> Result<KeyRecord, KeysError> {
+        let (workspace, rotation) = (workspace.clone(), rotation.clone());
+        let id = rotation.id.clone();
+        self.change(KeyAction::Rotate { workspace, rotation })?;
+        self.read(&id).ok_or_else(|| KeysError::NotFound(id.to_string()))
+    }
+
     /// Deletes a key of the workspace for good.
     ///
     /// # Errors
@@ -418,7 +435,7 @@ impl MemoryStore {
                 if record.bootstraps && !directory.is_empty(&record.workspace) {
                     return Err(KeysError::AlreadyBootstrapped);
                 }
-                directory.check_insert(&first_version(record)).map(|()| true)
+                directory.check_insert(&StoredKey::new(record, at), at).map(|()| true)
             }
             KeyAction::Update { workspace, update } => {
                 let KeyUpdate { id, version, config, effective, thresholds } = update;
@@ -428,12 +445,17 @@ impl MemoryStore {
                 let state = self.cells.with(id, |cell| cell.map(|cell| cell.state.clone()));
                 let mut state = state.ok_or_else(|| KeysError::NotFound(id.to_string()))?;
                 directory.check_update(key, *version, state.kind(), config)?;
-                let renamed = key.name != config.name;
+                let is_named = key.is_configured(config);
                 let (changes, _) = state.configure(config, *thresholds, *effective, at)?;
-                Ok(changes || renamed)
+                Ok(changes || !is_named)
             }
             KeyAction::Reset { workspace, id } => {
                 self.directory.read().get_in(workspace, id).map(|_| true)
+            }
+            KeyAction::Rotate { workspace, rotation } => {
+                let directory = self.directory.read();
+                let key = directory.get_in(workspace, &rotation.id)?;
+                directory.check_rotation(key, rotation, at).map(|()| true)
             }
             KeyAction::Delete { workspace, id } => {
                 self.directory.read().check_remove(workspace, id).map(|()| true)
@@ -447,7 +469,8 @@ impl MemoryStore {
         match action {
             KeyAction::Create(record) => {
                 let NewRecord { kind, config, thresholds, .. } = record;
-                directory.insert(first_version(record), *kind, config.expires_at)?;
+                let key = StoredKey::new(record, at);
+                directory.insert(key, *kind, config.expires_at, at)?;
                 let state = KeyState::new(*kind, config, *thresholds, at);
                 let state = state.keeping_history(self.history_days);
                 self.cells.insert(record.id.clone(), state, None);
@@ -461,7 +484,7 @@ impl MemoryStore {
                 });
                 let (kind, crossed) =
                     configured.ok_or_else(|| KeysError::NotFound(id.to_string()))??;
-                directory.update(id, kind, config);
+                directory.update(id, kind, config, at);
                 return Ok(crossed);
             }
             KeyAction::Reset { id, .. } => self.cells.with(id, |cell| {
@@ -469,6 +492,7 @@ impl MemoryStore {
                     cell.state.reset(at);
                 }
             }),
+            KeyAction::Rotate { rotation, .. } => directory.rotate(rotation, at),
             KeyAction::Delete { workspace, id } => {
                 directory.remove(workspace, id)?;
                 self.cells.remove(id);
@@ -483,21 +507,32 @@ impl MemoryStore {
     /// all of it. A key that is renamed meanwhile may be missing, or appear twice.
     #[must_use]
     pub fn list(&self, workspace: &WorkspaceId, search: &Search) -> Page {
-        let mut keys: Vec<KeyRecord> = Vec::new();
+        let (mut keys, mut usage) = (Vec::<KeyRecord>::new(), Vec::new());
         let mut start = search.start().cloned();
         loop {
             let directory = self.directory.read();
             let room = search.limit().saturating_sub(keys.len());
             let Scan { found, then } = directory.scan(workspace, search, start.as_ref(), room);
-            keys.extend(found.into_iter().filter_map(|id| self.record_of(directory.get(id)?)));
-            match then {
-                Then::GoOn(name) => start = Some(name),
-                Then::End => return Page::new(keys, None),
-                Then::More => {
-                    let next = keys.last().map(|key| key.config.name.clone());
-                    return Page::new(keys, next);
-                }
+            for key in found.into_iter().filter_map(|id| directory.get(id)) {
+                let now = self.cells.time().now();
+                let read = self.cells.with(&key.id, |cell| {
+                    let state = &cell?.state;
+                    let used = search.wants_usage().then(|| Usage::of(state, now));
+                    Some((KeyRecord::of(key, state, now), used))
+                });
+                let Some((record, used)) = read else { continue };
+                keys.push(record);
+                usage.extend(used);
             }
+            let next = match then {
+                Then::GoOn(name) => {
+                    start = Some(name);
+                    continue;
+                }
+                Then::End => None,
+                Then::More => keys.last().map(|key| key.config.name.clone()),
+            };
+            return Page::new(keys, next).with_usage(usage);
         }
     }
 
@@ -559,13 +594,6 @@ impl MemoryStore {
     }
 }
 
-/// Returns the stored form of a new key, in its first version.
-fn first_version(key: &NewRecord) -> StoredKey {
-    let NewRecord { id, workspace, config, secret, .. } = key;
-    let (id, workspace, name) = (id.clone(), workspace.clone(), config.name.clone());
-    StoredKey { id, workspace, name, secret: *secret, version: 1 }
-}
-
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
@@ -608,6 +636,7 @@ asynchronous! {
     find(workspace: &WorkspaceId, name: &KeyName) -> Result<Option<KeyId>, StoreError>: Ok;
     update(workspace: &WorkspaceId, update: &KeyUpdate) -> Result<UpdatedKey, KeysError>, after turn;
     reset(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, after turn;
+    rotate(workspace: &WorkspaceId, rotation: &KeyRotation) -> Result<KeyRecord, KeysError>, after turn;
     delete(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, after turn;
     list(workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError>: Ok;
 }

@@ -169,8 +169,8 @@ mod tests {
 
     use limiter_conformance::fixtures::{NOON, asset, input_and_output, request_id, tokens};
     use limiter_core::{
-        Effective, KeyConfig, KeyKind, KeyRecord, KeyState, Limits, Other, StoredKey, Thresholds,
-        Usage,
+        Effective, KeyConfig, KeyKind, KeyRecord, KeyState, Limits, NewRecord, Other, StoredKey,
+        Thresholds, Usage,
     };
 
     use super::*;
@@ -197,9 +197,16 @@ mod tests {
     impl Store {
         fn of(config: &KeyConfig) -> Self {
             let state = KeyState::new(KeyKind::Member, config, Thresholds::DEFAULT, NOON);
-            let (id, workspace) = ("ci".parse().unwrap(), "home".parse().unwrap());
-            let name = config.name.clone();
-            Self { key: StoredKey { id, workspace, name, secret: None, version: 1 }, state }
+            let new = NewRecord {
+                id: "ci".parse().unwrap(),
+                workspace: "home".parse().unwrap(),
+                kind: KeyKind::Member,
+                config: config.clone(),
+                thresholds: Thresholds::DEFAULT,
+                secret: None,
+                bootstraps: false,
+            };
+            Self { key: StoredKey::new(&new, NOON), state }
         }
 
         fn update(&mut self, config: &KeyConfig, effective: Effective) {

@@ -505,7 +505,7 @@ mod tests {
 
     use limiter_conformance::fixtures::{NOON, key_id, requests_per_day};
     use limiter_core::{
-        Charge, Decision, KeyConfig, KeyState, Limits, StoredKey, Thresholds, Totals,
+        Charge, Decision, KeyConfig, KeyState, Limits, NewRecord, StoredKey, Thresholds, Totals,
     };
     use limiter_memory::MemoryStore;
 
@@ -538,13 +538,19 @@ mod tests {
 
     /// Answers as a store that has a key or a group with these limits.
     fn learn(local: &Local, id: &str, kind: KeyKind, limits: Limits) {
-        let (id, workspace) = (key_id(id), "home".parse().unwrap());
         let config = KeyConfig::named("a name").unwrap().with_global(limits);
-        let state = KeyState::new(kind, &config, Thresholds::NONE, NOON);
-        let name = config.name;
-        let stored = StoredKey { id: id.clone(), workspace, name, secret: None, version: 1 };
-        let record = KeyRecord::of(&stored, &state, NOON);
-        local.learn(&id, Some(record), Some(Usage::of(&state, NOON)));
+        let new = NewRecord {
+            id: key_id(id),
+            workspace: "home".parse().unwrap(),
+            kind,
+            config,
+            thresholds: Thresholds::NONE,
+            secret: None,
+            bootstraps: false,
+        };
+        let state = KeyState::new(kind, &new.config, Thresholds::NONE, NOON);
+        let record = KeyRecord::of(&StoredKey::new(&new, NOON), &state, NOON);
+        local.learn(&new.id, Some(record), Some(Usage::of(&state, NOON)));
     }
 
     /// Makes known two keys beneath a group with three requests per day here.

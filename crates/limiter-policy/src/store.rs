@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use limiter_core::{
     AssetId, CallError, Charge, CreateResults, Crossing, DayHistory, Decision, DenialReason,
-    FailureDomain, KeyDigest, KeyId, KeyName, KeyRecord, KeyUpdate, KeysError, Listener, NewRecord,
-    Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, Timestamp,
-    Totals, Unpaid, UpdatedKey, Usage, WorkspaceId, async_trait,
+    FailureDomain, KeyDigest, KeyId, KeyName, KeyRecord, KeyRotation, KeyUpdate, KeysError,
+    Listener, NewRecord, Page, RecordId, RequestId, ReservationError, Search, Settled, Store,
+    StoreError, Timestamp, Totals, Unpaid, UpdatedKey, Usage, WorkspaceId, async_trait,
 };
 
 use tokio::runtime::Handle;
@@ -407,6 +407,16 @@ impl Store for GuardedStore {
     async fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
         self.asking
             .ask(Subject::Several, Effect::ChangesKeys, |store| store.reset(workspace, id))
+            .await
+    }
+
+    async fn rotate(
+        &self,
+        workspace: &WorkspaceId,
+        rotation: &KeyRotation,
+    ) -> Result<KeyRecord, KeysError> {
+        self.asking
+            .ask(Subject::Several, Effect::ChangesKeys, |store| store.rotate(workspace, rotation))
             .await
     }
 

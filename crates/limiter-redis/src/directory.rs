@@ -1,13 +1,13 @@
 //! The directory of keys: their workspaces, names and access keys, kept exact across the slots of a cluster.
 //!
-//! A key's record, the pointer from the digest of its access key, and the index of its workspace (names, masks, permanent
-//! admins) lie in different slots, so that no script can change them together. The record alone is the truth: a key
+//! A key's record, the pointers from the digests of its access keys, and the index of its workspace (names, masks of access keys
+//! that the engine drew, permanent admins) lie in different slots, so that no script can change them together. The record alone is the truth: a key
 //! exists as soon as its record does, and no longer. The rest is an index, kept right by a *change*: a client that creates
-//! some keys of a workspace, deletes or renames one, or makes it more or less of an admin,
+//! some keys of a workspace, deletes or renames one, replaces its access key, or makes it more or less of an admin,
 //!
 //! 1. begins a change: one script on the workspace's slot that refuses what the index forbids, and notes which keys are
 //!    being changed and until when (the lease);
-//! 2. claims the pointer of each key, when creating;
+//! 2. claims the pointer of each key, when creating, or that of its new access key;
 //! 3. creates, updates or deletes each record: the moment at which it happens;
 //! 4. finishes: one script that makes the index agree with the record, and ends the change.
 //!
@@ -29,6 +29,7 @@ mod healing;
 mod journal;
 mod listing;
 mod pointer;
+mod rotating;
 mod stretch;
 #[cfg(test)]
 mod tests;
@@ -37,8 +38,8 @@ mod updating;
 use std::time::Duration;
 
 use limiter_core::{
-    KeyDigest, KeyFailure, KeyId, KeyName, KeyRecord, KeyUpdate, KeysError, NewRecord, Page,
-    Search, StoreError, UpdatedKey, WorkspaceId,
+    KeyDigest, KeyFailure, KeyId, KeyName, KeyRecord, KeyRotation, KeyUpdate, KeysError, NewRecord,
+    Page, Search, StoreError, UpdatedKey, WorkspaceId,
 };
 use redis::FromRedisValue;
 use thiserror::Error;
@@ -91,7 +92,7 @@ impl Directory {
         let Some(held) = self.pointers.read(digest).await? else { return Ok(None) };
         // A pointer is there a moment before its key, and may be left behind by one that never came to be.
         let found = self.records.read(&held.id).await.map_err(|error| of_key(&held.id, error))?;
-        Ok(found.filter(|found| has_digest(found, digest)).map(|_| held.id))
+        Ok(found.filter(|found| found.answers_to(digest)).map(|_| held.id))
     }
 
     pub(crate) async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
@@ -131,6 +132,15 @@ impl Directory {
         let Some(id) = named.flatten() else { return Ok(None) };
         let found = self.read_in(workspace, &id).await?;
         Ok(found.filter(|found| found.record.config.name == *name).map(|_| id))
+    }
+
+    pub(crate) async fn rotate(
+        &self,
+        workspace: &WorkspaceId,
+        rotation: &KeyRotation,
+    ) -> Result<KeyRecord, KeysError> {
+        let (directory, workspace, rotation) = (self.clone(), workspace.clone(), rotation.clone());
+        to_the_end(async move { directory.rotate_key(&workspace, &rotation).await }).await
     }
 
     pub(crate) async fn delete(
@@ -226,10 +236,6 @@ fn of_key(id: &KeyId, error: StoreError) -> StoreError {
         }
         error => error,
     }
-}
-
-fn has_digest(found: &Found, digest: &KeyDigest) -> bool {
-    found.secret.is_some_and(|secret| secret.digest.matches(digest))
 }
 
 /// Whether the data of a key is damaged. What a later version wrote is not: only that version knows what belongs to it.

@@ -181,7 +181,7 @@ pub fn record(bytes: &[u8]) -> bool {
     let [hot, cold, more] = chunks.next_array();
     let mut hash = |fields: u8| {
         let pairs =
-            (0..fields % 12).flat_map(|_| [named(chunks.next_chunk()), chunks.next_chunk()]);
+            (0..fields % 16).flat_map(|_| [named(chunks.next_chunk()), chunks.next_chunk()]);
         let texts = pairs.map(|text| Value::BulkString(text.to_vec())).collect();
         Value::Array(texts)
     };
@@ -373,5 +373,20 @@ impl<'a> Chunks<'a> {
     }
 }
 
-const NAMES: [&str; 10] =
-    ["g", "am1", "o", "format", "digest", "masked", "id", "workspace", "name", "version"];
+const NAMES: [&str; 15] = [
+    "g",
+    "am1",
+    "o",
+    "format",
+    "digest",
+    "masked",
+    "id",
+    "workspace",
+    "name",
+    "version",
+    "created",
+    "changed",
+    "labels",
+    "drawn",
+    "replaced",
+];

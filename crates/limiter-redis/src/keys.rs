@@ -64,6 +64,8 @@ pub(crate) struct Request {
     /// there.
     pub(crate) guards: Vec<(usize, Vec<u8>, Vec<u8>)>,
     pub(crate) puts: Vec<(usize, Vec<u8>, Vec<u8>)>,
+    /// The number of a key, and a field that gets the time of the step.
+    pub(crate) times: Vec<(usize, &'static str)>,
     /// The number of a key and a field; nothing for the whole key.
     pub(crate) drops: Vec<(usize, Vec<u8>)>,
     pub(crate) ledger: Option<Listed>,
@@ -469,11 +471,11 @@ pub(crate) fn arguments(
     request: Request,
 ) -> Vec<Vec<u8>> {
     let kind = request.kind();
-    let Request { keys: _, not_after, guards, puts, drops, ledger, history } = request;
+    let Request { keys: _, not_after, guards, puts, times, drops, ledger, history } = request;
     let counted = Counted {
         shown: shown.len(),
         guards: guards.len(),
-        puts: puts.len(),
+        puts: puts.len() + times.len(),
         drops: drops.len(),
         ledger: kind,
         history,
@@ -483,6 +485,9 @@ pub(crate) fn arguments(
     arguments.extend(shown);
     for (key, field, value) in guards.into_iter().chain(puts) {
         arguments.extend([number(key), field, value]);
+    }
+    for (key, field) in times {
+        arguments.extend([format!("-{key}").into_bytes(), field.into(), Vec::new()]);
     }
     for (key, field) in drops {
         arguments.extend([number(key), field]);

@@ -133,7 +133,7 @@ fn literal(text: &str) -> String {
 pub(crate) enum WorkspaceKey {
     /// A sorted set of the names of its keys.
     Names,
-    /// A hash from each unique value to the id of its key, and back: `n` + name and `m` + masked access key to the id,
+    /// A hash from each unique value to the id of its key, and back: `n` + name and `m` + mask of an access key that the engine drew to the id,
     /// `i` + id to the name, `s` + id to the masked access key. So all entries of a key can be dropped by its id
     /// alone.
     Taken,

@@ -1,23 +1,25 @@
 //! Keys at their own slot: state and record, created, changed, read and deleted together.
 
+use std::collections::BTreeMap;
 use std::iter;
 use std::sync::Arc;
 
 use limiter_core::operation::Operation;
 use limiter_core::{
     Change, DayHistory, KeyDigest, KeyId, KeyKind, KeyRecord, KeyState, KeyUpdate, KeysError,
-    LevelPlace, MAX_COUNT, NewRecord, Place, RequestId, Scope, ScopeId, StoreError, StoredKey,
-    StoredSecret, Timestamp, UpdatedKey, Usage, WorkspaceId,
+    LevelPlace, NewRecord, Place, RequestId, Scope, ScopeId, StoreError, StoredKey, Timestamp,
+    UpdatedKey, Usage, WorkspaceId,
 };
 use redis::Value;
 
 use crate::answer::{Answer, Ended};
 use crate::error::CommandError;
 use crate::keys::{COLD, HOT, Keys, Request, Subject, put_changed};
+use crate::keyspace::Keyspace;
 use crate::schema::{
     GLOBAL, HashFields, Known, KnownLevels, Layout, Misread, NOT_AN_ANSWER, Stamp, bytes,
-    closed_days, read_until, scope_field, stored_key, time_of, whole_key, write_asset,
-    write_global,
+    closed_days, read_until, scope_field, secret_fields, stored_key, time_of, whole_key,
+    write_asset, write_global, written_labels,
 };
 use crate::script::Script;
 use crate::servers::Lane;
@@ -30,8 +32,8 @@ pub(crate) struct Records(Keys);
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) record: KeyRecord,
-    pub(crate) secret: Option<StoredSecret>,
-    now: Timestamp,
+    pub(crate) stored: StoredKey,
+    pub(crate) now: Timestamp,
     known: Known,
 }
 
@@ -61,11 +63,67 @@ impl Records {
         Ok(self.inspect(id).await?)
     }
 
+    /// What the keys of one slot have in common; nothing distinguishes keys without a cluster.
+    pub(crate) fn slot_of(&self, id: &KeyId) -> Option<String> {
+        self.0.servers.is_cluster().then(|| Keyspace::tag(id).into_owned())
+    }
+
+    /// Reads living keys in one trip: those of a cluster must have one slot. Each that exists comes with its record, or with
+    /// what is wrong with it.
+    pub(crate) async fn read_many(
+        &self,
+        ids: &[KeyId],
+    ) -> Result<Vec<(KeyId, Result<Found, StoreError>)>, StoreError> {
+        let keyspace = &self.0.keyspace;
+        let keys: Vec<_> = ids
+            .iter()
+            .flat_map(|id| [keyspace.hot(id), keyspace.cold(id), keyspace.record(id)])
+            .collect();
+        let reply = self.0.read_all(INSPECT, &keys, &[]).await?;
+        let unread = |misread| match ids.first() {
+            Some(id) => StoreError::from(self.0.misread(id, misread)),
+            None => StoreError::not_tried(),
+        };
+        let Value::Array(parts) = &reply else { return Err(unread(NOT_AN_ANSWER)) };
+        let [seconds, micros, hashes @ ..] = parts.as_slice() else {
+            return Err(unread(NOT_AN_ANSWER));
+        };
+        let read = ids.iter().zip(hashes.chunks_exact(3)).filter_map(|(id, hashes)| {
+            let of_key = [&[seconds.clone(), micros.clone()], hashes].concat();
+            let found = Found::of(&of_key).and_then(|found| match found {
+                Some(found) if found.record.id != *id => Err(OF_ANOTHER_KEY),
+                found => Ok(found),
+            });
+            let found = found.map_err(|misread| self.0.misread(id, misread).into()).transpose()?;
+            Some((id.clone(), found))
+        });
+        Ok(read.collect())
+    }
+
     /// The usage of a living key.
     pub(crate) async fn usage(&self, id: &KeyId) -> Result<Option<Usage>, StoreError> {
         let Some(key) = self.inspect(id).await? else { return Ok(None) };
-        let state = self.with_slots(id, key.known.state).await?;
-        Ok(Some(Usage::of(&state, key.now)))
+        Ok(self.usage_of(&[key]).await?.pop())
+    }
+
+    /// What these keys have used, with their slots as they are by now: those of one slot of a cluster are read together, and
+    /// without a cluster all.
+    pub(crate) async fn usage_of(&self, keys: &[Found]) -> Result<Vec<Usage>, StoreError> {
+        let mut states: Vec<_> =
+            keys.iter().map(|key| (&key.stored.id, key.known.state.clone())).collect();
+        let mut together: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
+        for (place, (id, state)) in states.iter().enumerate() {
+            if state.parallel_limits().next().is_some() {
+                together.entry(self.slot_of(id)).or_default().push(place);
+            }
+        }
+        for places in together.values().flat_map(|places| places.chunks(READ_TOGETHER)) {
+            let of_places = states.iter_mut().enumerate();
+            let of_places = of_places.filter(|(place, _)| places.contains(place));
+            self.add_slots(of_places.map(|(_, (id, state))| (*id, state)).collect()).await?;
+        }
+        let used = keys.iter().zip(&states);
+        Ok(used.map(|(key, (_, state))| Usage::of(state, key.now)).collect())
     }
 
     /// What a living key has counted on each of the last days.
@@ -89,25 +147,36 @@ impl Records {
 
     /// The state of a living key.
     pub(crate) async fn state(&self, id: &KeyId) -> Result<Option<KeyState>, StoreError> {
-        let Some(key) = self.inspect(id).await? else { return Ok(None) };
-        Ok(Some(self.with_slots(id, key.known.state).await?))
+        let Some(mut key) = self.inspect(id).await? else { return Ok(None) };
+        self.add_slots(vec![(id, &mut key.known.state)]).await?;
+        Ok(Some(key.known.state))
     }
 
-    /// Adds the slots that reservations hold, where a level has parallel limits.
-    async fn with_slots(&self, id: &KeyId, mut state: KeyState) -> Result<KeyState, CommandError> {
-        let scopes: Vec<_> = state.parallel_limits().map(|(scope, _)| scope.clone()).collect();
-        if scopes.is_empty() {
-            return Ok(state);
+    /// Adds the slots that reservations hold, where levels have parallel limits, in one trip.
+    async fn add_slots(&self, levels: Vec<(&KeyId, &mut KeyState)>) -> Result<(), CommandError> {
+        let scopes_of = |state: &KeyState| -> Vec<_> {
+            state.parallel_limits().map(|(scope, _)| scope.clone()).collect()
+        };
+        let levels = levels.into_iter().map(|(id, state)| (id, scopes_of(state), state));
+        let levels: Vec<_> = levels.filter(|(_, scopes, _)| !scopes.is_empty()).collect();
+        let sets = levels.iter().flat_map(|(id, scopes, _)| {
+            scopes.iter().map(|scope| self.0.keyspace.slots(id, scope))
+        });
+        let sets: Vec<_> = sets.collect();
+        if sets.is_empty() {
+            return Ok(());
         }
-        let keys: Vec<_> = scopes.iter().map(|scope| self.0.keyspace.slots(id, scope)).collect();
-        let reply = self.0.read_all(SLOTS, &keys, &[]).await?;
-        let slots = read_slots(&reply).map_err(|misread| self.0.misread(id, misread))?;
-        for (scope, held) in scopes.iter().zip(slots) {
-            for (key, id, until) in held {
-                state.hold_slot(scope.clone(), (key, id), until);
+        let reply = self.0.read_all(SLOTS, &sets, &[]).await?;
+        let mut sets = sets_of(&reply).iter();
+        for (id, scopes, state) in levels {
+            for scope in scopes {
+                let held = sets.next().ok_or(NOT_AN_ANSWER).and_then(read_slots);
+                for (key, id, until) in held.map_err(|misread| self.0.misread(id, misread))? {
+                    state.hold_slot(scope.clone(), (key, id), until);
+                }
             }
         }
-        Ok(state)
+        Ok(())
     }
 
     /// Creates state and record, unless there is one, or the server's time is past `not_after`.
@@ -116,7 +185,7 @@ impl Records {
         key: &NewRecord,
         not_after: u64,
     ) -> Result<KeyRecord, Undone> {
-        let NewRecord { id, workspace, kind, config, thresholds, secret, .. } = key;
+        let NewRecord { id, workspace, kind, config, thresholds, .. } = key;
         let stamp = Stamp::draw();
         let mut now = self.0.now();
         loop {
@@ -134,9 +203,7 @@ impl Records {
                     (GROUP_RECORD, text("kind"), text(GROUP)),
                 ]);
             }
-            let (digest, masked) = secret.map_or_else(Default::default, |secret| {
-                (String::from(secret.digest), secret.masked.to_string())
-            });
+            let stored = StoredKey::new(key, now);
             request.puts = vec![(COLD, GLOBAL.to_vec(), write_global(&state))];
             if !id.is_root() {
                 request.puts.push((BENEATH_GROUP, text(id.as_str()), Vec::new()));
@@ -156,23 +223,23 @@ impl Records {
                 ("id", id.to_string()),
                 ("workspace", workspace.to_string()),
                 ("name", config.name.to_string()),
-                ("digest", digest),
-                ("masked", masked),
                 ("format", FORMAT.to_owned()),
                 ("version", "1".to_owned()),
                 ("kind", if *kind == KeyKind::Group { GROUP } else { "" }.to_owned()),
             ];
-            let put = |(field, value): (&str, String)| (RECORD, field.into(), value.into_bytes());
-            request.puts.extend(fields.map(put));
+            let most_have_none = [("labels", written_labels(&stored.labels))];
+            let optional = secret_fields(&stored).into_iter().chain(most_have_none);
+            let optional =
+                optional.filter(|(field, value)| *field == "digest" || !value.is_empty());
+            request.puts.extend(fields.into_iter().chain(optional).map(put_record));
+            request.times = vec![(RECORD, "created"), (RECORD, "changed")];
             // Windows that begin are those of the time at which the key is created.
             let operation = beginning(&state);
             let reply = self.send(CREATE, id, &operation, Vec::new(), [stamp; 2], request).await?;
             let answer = self.answer(id, &reply)?;
             match answer.ended {
                 Ended::Compared => {
-                    let (id, workspace) = (id.clone(), workspace.clone());
-                    let (name, secret) = (config.name.clone(), *secret);
-                    let stored = StoredKey { id, workspace, name, secret, version: 1 };
+                    let stored = StoredKey::new(key, answer.now);
                     return Ok(KeyRecord::of(&stored, &state, answer.now));
                 }
                 Ended::Guarded => {
@@ -226,7 +293,7 @@ impl Records {
         let mut found = Some(found);
         loop {
             let key = found.take().filter(|key| key.record.workspace == *workspace);
-            let Found { now, record, secret, known } = key.ok_or_else(|| not_found(id))?;
+            let Found { now, record, stored, known } = key.ok_or_else(|| not_found(id))?;
             if record.version != *version {
                 let (expected, actual) = (*version, record.version);
                 return Err(KeysError::Conflict { expected, actual }.into());
@@ -235,17 +302,22 @@ impl Records {
                 known.state.change(config, *thresholds, *effective, now).map_err(KeysError::from)
             };
             let planned = change(&known, now)?;
-            if known.state == planned.after && record.config.name == config.name {
+            if known.state == planned.after && stored.is_configured(config) {
                 return Ok(UpdatedKey::new(record, Vec::new()));
             }
-            let next = version.saturating_add(1).min(MAX_COUNT);
+            let next = stored.clone().configured(config, now);
             let mut request = self.of_workspace(id, workspace, not_after);
             let text = |text: &str| text.as_bytes().to_vec();
             request.guards.push((RECORD, text("version"), text(&version.to_string())));
-            request.puts = vec![
-                (RECORD, text("name"), text(config.name.as_str())),
-                (RECORD, text("version"), text(&next.to_string())),
+            let fields = [
+                ("name", config.name.to_string()),
+                ("version", next.version.to_string()),
+                ("labels", written_labels(&config.labels)),
             ];
+            let changed =
+                |(field, _): &(&str, String)| *field != "labels" || stored.labels != config.labels;
+            request.puts = fields.into_iter().filter(changed).map(put_record).collect();
+            request.times = vec![(RECORD, "changed")];
             let Some((now, known)) = self.change(UPDATE, id, &known, planned, request).await?
             else {
                 found = self.inspect(id).await?;
@@ -253,9 +325,34 @@ impl Records {
             };
             // Calls may have come between: what the change reached follows from the records as they were.
             let Change { after, crossed, .. } = change(&known, now)?;
-            let (id, workspace, name) = (id.clone(), workspace.clone(), config.name.clone());
-            let stored = StoredKey { id, workspace, name, secret, version: next };
+            let stored = stored.configured(config, now);
             return Ok(UpdatedKey::new(KeyRecord::of(&stored, &after, now), crossed));
+        }
+    }
+
+    /// Gives a key of this workspace the access key of `rotated`, if it still has the one that was found.
+    pub(crate) async fn rotate(
+        &self,
+        found: &Found,
+        rotated: &StoredKey,
+        not_after: u64,
+    ) -> Result<KeyRecord, Undone> {
+        let StoredKey { id, workspace, .. } = rotated;
+        let mut request = self.of_workspace(id, workspace, Some(not_after));
+        let [(digest, before), ..] = secret_fields(&found.stored);
+        request.guards.push((RECORD, digest.into(), before.into_bytes()));
+        request.puts = secret_fields(rotated).into_iter().map(put_record).collect();
+        request.times = vec![(RECORD, "changed")];
+        let (nothing, stamps) = (Operation::nothing(), [found.known.stamp; 2]);
+        let reply = self.send(ROTATE, id, &nothing, Vec::new(), stamps, request).await?;
+        let answer = self.answer(id, &reply)?;
+        match answer.ended {
+            Ended::Compared => {
+                let rotated = StoredKey { changed_at: answer.now, ..rotated.clone() };
+                Ok(KeyRecord::of(&rotated, &found.known.state, answer.now))
+            }
+            Ended::Late => Err(Undone::TooLate),
+            _ => Err(not_found(id).into()),
         }
     }
 
@@ -435,8 +532,7 @@ impl Records {
         let reply = self.0.read_all(INSPECT, &keys, &[]).await?;
         let key = Found::read(&reply).map_err(|misread| self.0.misread(id, misread))?;
         if key.as_ref().is_some_and(|key| key.record.id != *id) {
-            let misread = Misread::Corrupt("its record is that of another key");
-            return Err(self.0.misread(id, misread));
+            return Err(self.0.misread(id, OF_ANOTHER_KEY));
         }
         Ok(key)
     }
@@ -476,6 +572,11 @@ impl Found {
         Self::of(parts)
     }
 
+    /// Whether a caller with the access key of this digest is this key.
+    pub(crate) fn answers_to(&self, digest: &KeyDigest) -> bool {
+        self.stored.answers_to(digest, self.now)
+    }
+
     /// Every scope that is counted.
     pub(crate) fn scopes(&self) -> Vec<ScopeId> {
         self.known.state.every_scope().map(|(id, _)| id).collect()
@@ -497,7 +598,7 @@ impl Found {
         let (now, stored) = (time_of(seconds, micros)?, stored_key(&record)?);
         let known = whole_key(&hot, &cold)?;
         let record = KeyRecord::of(&stored, &known.state, now);
-        Ok(Some(Self { record, secret: stored.secret, now, known }))
+        Ok(Some(Self { record, stored, now, known }))
     }
 }
 
@@ -520,10 +621,16 @@ pub(crate) fn not_found(id: &KeyId) -> KeysError {
 /// A slot: the key and the id of the reservation that holds it, and until when.
 type Slot = (KeyId, RequestId, Timestamp);
 
-/// Of each set of slots the reservations that hold one, and until when.
-fn read_slots(reply: &Value) -> Result<Vec<Vec<Slot>>, Misread> {
-    let Value::Array(parts) = reply else { return Err(NOT_AN_ANSWER) };
-    let [_, _, sets @ ..] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
+/// What `read` answers for sets of slots, after the time.
+fn sets_of(reply: &Value) -> &[Value] {
+    match reply {
+        Value::Array(parts) => parts.get(2..).unwrap_or_default(),
+        _ => &[],
+    }
+}
+
+/// The reservations that hold a slot of a set, and until when.
+fn read_slots(set: &Value) -> Result<Vec<Slot>, Misread> {
     let slot = |pair: &[Value]| {
         let (holder, score) = bytes(&pair[0]).zip(bytes(&pair[1])).ok_or(NOT_AN_ANSWER)?;
         let holder = str::from_utf8(holder).ok().and_then(|holder| holder.split_once("//"));
@@ -532,11 +639,15 @@ fn read_slots(reply: &Value) -> Result<Vec<Vec<Slot>>, Misread> {
         let (key, id) = holder.ok_or(NO_HOLDER)?;
         Ok((key, id, read_until(score)?))
     };
-    let set = |set: &Value| match set {
+    match set {
         Value::Array(list) => list.chunks_exact(2).map(slot).collect(),
         _ => Err(Misread::WrongType),
-    };
-    sets.iter().map(set).collect()
+    }
+}
+
+/// Puts a field of the record of a key.
+fn put_record((field, value): (&str, String)) -> (usize, Vec<u8>, Vec<u8>) {
+    (RECORD, field.into(), value.into_bytes())
 }
 
 /// Puts the whole record of a scope.
@@ -571,6 +682,8 @@ fn beginning(state: &KeyState) -> Operation {
     operation
 }
 
+/// Bounds how long one script keeps the server, also where keys have many assets.
+pub(crate) const READ_TOGETHER: usize = 25;
 /// The number of the record's key in a request: after the hot and the cold one.
 const RECORD: usize = 3;
 /// Of the record of its group, when it is created, and of what lies beneath that.
@@ -581,6 +694,7 @@ const GROUP: &str = "group";
 /// The names of operations, in errors and in logs.
 const CREATE: &str = "create";
 const RESET: &str = "reset";
+const ROTATE: &str = "rotate";
 const HISTORY: &str = "history";
 const UPDATE: &str = "configure";
 const REMOVE: &str = "remove";
@@ -588,6 +702,7 @@ const INSPECT: &str = "inspect";
 const REMAINS: &str = "remains";
 const BENEATH: &str = "beneath";
 const SLOTS: &str = "slots";
+const OF_ANOTHER_KEY: Misread = Misread::Corrupt("its record is that of another key");
 const NO_HOLDER: Misread = Misread::Corrupt("a slot that no reservation holds");
 /// The format of records.
 const FORMAT: &str = "1";

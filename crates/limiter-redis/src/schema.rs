@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `k` | hash | hot: `g` the global record, `a` + asset that of an asset that is counted, `o` that of others ([`hot`]) |
 //! | `l` | hash | cold, by the same fields: limits in force and pending; with `g` also what else is configured ([`cold`]) |
-//! | `m` | hash | for management: id, workspace, name, digest, masked access key, version ([`management`]) |
+//! | `m` | hash | for management: id, workspace, name, labels, access keys, times, version ([`management`]) |
 //! | `r` | hash | reservations by id ([`entry`]) |
 //! | `o`, `e` | sorted sets | ids of open and of ended reservations, by the time until which they are remembered |
 //! | `c`, `p` | sorted sets | ids of checks and of records, by the same |
@@ -44,7 +44,9 @@ pub(crate) use self::entry::{
     Entry, REMEMBERED, Token, after_windows, amended, before_windows, ended, read_entry, read_until,
 };
 pub(crate) use self::hot::{GENERATION, Layout, push_end};
-pub(crate) use self::management::{HashFields, stored_key, whole_key};
+pub(crate) use self::management::{
+    HashFields, secret_fields, stored_key, whole_key, written_labels,
+};
 pub(crate) use self::step::{Counted, look, packed, push_stops, stops_of};
 
 /// A random number for each write of a key's limits.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, CreateResults, Crossing, DayHistory, Decision, FailureDomain, KeyDigest,
-    KeyId, KeyName, KeyRecord, KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds, NewRecord,
-    Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, Totals,
-    UpdatedKey, Usage, WorkspaceId, async_trait, evaluate,
+    KeyId, KeyName, KeyRecord, KeyRotation, KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds,
+    NewRecord, Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError,
+    Totals, UpdatedKey, Usage, WorkspaceId, async_trait, evaluate,
 };
 
 use crate::batch::{Batcher, Bounds};
@@ -235,6 +235,14 @@ impl Store for RedisStore {
 
     async fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
         self.directory.reset(workspace, id).await
+    }
+
+    async fn rotate(
+        &self,
+        workspace: &WorkspaceId,
+        rotation: &KeyRotation,
+    ) -> Result<KeyRecord, KeysError> {
+        self.directory.rotate(workspace, rotation).await
     }
 
     async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {

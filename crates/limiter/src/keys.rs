@@ -1,17 +1,18 @@
-//! The keys and groups of a workspace, managed on behalf of one of its keys.
+//! The keys and groups of a workspace, managed on behalf of one of its keys or of its owner.
 
 use limiter_core::{
     AccessKey, CreatedKey, DayHistory, Effective, KeyConfig, KeyId, KeyRecord, KeysError, NewKey,
-    Page, Search, UpdatedKey, Upserted, Usage,
+    Page, Rotation, Search, UpdatedKey, Upserted, Usage,
 };
 
 use crate::answer::Answer;
 use crate::limiter::Limiter;
 use crate::observe::{Call, Operation};
 
-/// The keys and groups of a workspace, managed on behalf of one of its keys: see [`Limiter::keys`].
+/// The keys and groups of a workspace, managed on behalf of its owner or of one of its keys: see [`Limiter::workspace`] and
+/// [`Limiter::keys`].
 ///
-/// An admin key creates, reads, updates and deletes the keys of its workspace, itself included, and reads their usage.
+/// The owner is the process itself, which is trusted: it needs no key, and may do what an admin key may. An admin key creates, reads, updates and deletes the keys of its workspace, itself included, and reads their usage.
 /// A member key reads its own usage; all else is [`KeysError::Forbidden`]. No answer reveals that a key of another
 /// workspace exists.
 ///
@@ -23,10 +24,8 @@ use crate::observe::{Call, Operation};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use limiter::{Charge, KeyConfig, KeyId, Limiter, Limits, NewKey, Search};
 ///
-/// # let limiter = Limiter::in_memory();
-/// # let admin = NewKey::admin(KeyConfig::named("admin")?);
-/// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
-/// let (keys, acme) = (limiter.keys_as(&admin), "acme".parse::<KeyId>()?);
+/// let limiter = Limiter::in_memory();
+/// let (keys, acme) = (limiter.workspace("team-a")?, "acme".parse::<KeyId>()?);
 /// let limits = Limits::builder().requests_per_day(1).build()?;
 /// keys.create(NewKey::group(acme.clone(), KeyConfig::named("Acme")?.with_global(limits))).await?;
 /// let ci = NewKey::member(KeyConfig::named("ci")?).with_id("acme/ci".parse()?);
@@ -45,7 +44,7 @@ use crate::observe::{Call, Operation};
 ///
 /// Every operation looks the caller up again, so that it stops working as soon as its key is deleted or expired
 /// ([`KeysError::UnknownCaller`], [`KeysError::ExpiredCaller`]).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Keys<'a> {
     limiter: &'a Limiter,
     keys: limiter_core::Keys<'a>,
@@ -72,7 +71,7 @@ impl<'a> Keys<'a> {
         &self,
         key: NewKey,
     ) -> Answer<impl Future<Output = Result<CreatedKey, KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter.observed(Call::new(Operation::Create), async move { keys.create(key).await })
     }
 
@@ -111,7 +110,7 @@ impl<'a> Keys<'a> {
     ) -> Answer<
         impl Future<Output = Result<Vec<Result<CreatedKey, KeysError>>, KeysError>> + Send + use<'a>,
     > {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter
             .observed(Call::new(Operation::CreateMany), async move { keys.create_many(new).await })
     }
@@ -125,7 +124,7 @@ impl<'a> Keys<'a> {
         &self,
         id: &'a KeyId,
     ) -> Answer<impl Future<Output = Result<KeyRecord, KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter.observed(Call::of(Operation::Get, id), async move { keys.get(id).await })
     }
 
@@ -137,7 +136,7 @@ impl<'a> Keys<'a> {
         &self,
         access_key: &'a AccessKey,
     ) -> Answer<impl Future<Output = Result<KeyRecord, KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter.observed(Call::new(Operation::Get), async move {
             keys.get_by_access_key(access_key).await
         })
@@ -160,13 +159,15 @@ impl<'a> Keys<'a> {
     /// # }
     /// ```
     ///
+    /// [`Search::with_usage`] adds what each of them has used.
+    ///
     /// # Errors
     /// An error about the caller, or a store error.
     pub fn search(
         &self,
         search: &'a Search,
     ) -> Answer<impl Future<Output = Result<Page, KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter.observed(Call::new(Operation::Search), async move { keys.search(search).await })
     }
 
@@ -189,7 +190,7 @@ impl<'a> Keys<'a> {
         version: u64,
         config: &'a KeyConfig,
     ) -> Answer<impl Future<Output = Result<UpdatedKey, KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter.observed(Call::of(Operation::Update, id), async move {
             keys.update(id, version, config).await.inspect(|updated| limiter.updated(updated))
         })
@@ -206,7 +207,7 @@ impl<'a> Keys<'a> {
         version: u64,
         config: &'a KeyConfig,
     ) -> Answer<impl Future<Output = Result<UpdatedKey, KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter.observed(Call::of(Operation::Update, id), async move {
             keys.update_now(id, version, config).await.inspect(|updated| limiter.updated(updated))
         })
@@ -220,10 +221,8 @@ impl<'a> Keys<'a> {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use limiter::{Effective, KeyConfig, Limiter, NewKey, Upserted};
     ///
-    /// # let limiter = Limiter::in_memory();
-    /// # let admin = NewKey::admin(KeyConfig::named("admin")?);
-    /// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
-    /// let keys = limiter.keys_as(&admin);
+    /// let limiter = Limiter::in_memory();
+    /// let keys = limiter.workspace("team-a")?;
     /// let ci: KeyConfig = serde_json::from_str(r#"{"name": "ci", "global": {"requests_per_day": 100}}"#)?;
     /// for is_new in [true, false] {
     ///     let upserted = keys.upsert(NewKey::member(ci.clone()), Effective::Next).await?;
@@ -241,7 +240,7 @@ impl<'a> Keys<'a> {
         key: NewKey,
         effective: Effective,
     ) -> Answer<impl Future<Output = Result<Upserted, KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter.observed(Call::new(Operation::Upsert), async move {
             keys.upsert(key, effective).await.inspect(|upserted| {
                 if let Upserted::Updated(updated) = upserted {
@@ -261,8 +260,51 @@ impl<'a> Keys<'a> {
         &self,
         id: &'a KeyId,
     ) -> Answer<impl Future<Output = Result<(), KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter.observed(Call::of(Operation::Reset, id), async move { keys.reset(id).await })
+    }
+
+    /// Replaces the access key of a key, and shows the new one this once. The old one is refused from now on, or works on for
+    /// the grace time of the rotation. A key that has none gets one. Its configuration, its counts and its version stay as they
+    /// are.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use limiter::{KeyConfig, Limiter, NewKey, Rotation};
+    ///
+    /// let limiter = Limiter::in_memory();
+    /// let keys = limiter.workspace("team-a")?;
+    /// let new = NewKey::member(KeyConfig::named("ci")?).with_prefix("sk-acme-".parse()?);
+    /// let ci = keys.create(new).await?;
+    /// let a_day = Rotation::with_grace(Duration::from_secs(24 * 60 * 60));
+    /// let rotated = keys.rotate(&ci.record.id, &a_day).await?;
+    /// for access_key in [ci.access_key, rotated.access_key].into_iter().flatten() {
+    ///     assert!(access_key.expose().starts_with("sk-acme-"));
+    ///     assert_eq!(limiter.authenticate(&access_key).await?.as_ref(), Some(&ci.record.id));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// If the answer was lost, rotate again: the key that nobody has seen then counts as one of the old ones.
+    ///
+    /// # Errors
+    /// [`KeysError::NotFound`]; [`KeysError::Invalid`] for a group, a grace time above [`Rotation::MAX_GRACE`], or a brought
+    /// access key without the prefix that is asked for; [`KeysError::AccessKeyTaken`] if a living key has the brought one;
+    /// [`KeysError::Damaged`]; an error about the caller; or a store error.
+    pub fn rotate(
+        &self,
+        id: &'a KeyId,
+        rotation: &'a Rotation,
+    ) -> Answer<impl Future<Output = Result<CreatedKey, KeysError>> + Send + use<'a>> {
+        let Self { limiter, keys } = self.clone();
+        limiter.observed(
+            Call::of(Operation::Rotate, id),
+            async move { keys.rotate(id, rotation).await },
+        )
     }
 
     /// Deletes a key or an empty group for good: the next call of the key is refused. A key whose stored data is damaged can be
@@ -277,7 +319,7 @@ impl<'a> Keys<'a> {
         &self,
         id: &'a KeyId,
     ) -> Answer<impl Future<Output = Result<(), KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter.observed(Call::of(Operation::Delete, id), async move { keys.delete(id).await })
     }
 
@@ -290,7 +332,7 @@ impl<'a> Keys<'a> {
         &self,
         id: &'a KeyId,
     ) -> Answer<impl Future<Output = Result<Usage, KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter.observed(Call::of(Operation::Usage, id), async move { keys.usage(id).await })
     }
 
@@ -307,7 +349,7 @@ impl<'a> Keys<'a> {
         id: &'a KeyId,
         days: u16,
     ) -> Answer<impl Future<Output = Result<Vec<DayHistory>, KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter
             .observed(Call::of(Operation::History, id), async move { keys.history(id, days).await })
     }
@@ -315,11 +357,11 @@ impl<'a> Keys<'a> {
     /// Reads the usage of the calling key itself.
     ///
     /// # Errors
-    /// An error about the caller, or a store error.
+    /// [`KeysError::OwnerIsNoKey`]; an error about the caller; or a store error.
     pub fn own_usage(
         &self,
     ) -> Answer<impl Future<Output = Result<Usage, KeysError>> + Send + use<'a>> {
-        let Self { limiter, keys } = *self;
+        let Self { limiter, keys } = self.clone();
         limiter.observed(Call::new(Operation::Usage), async move { keys.own_usage().await })
     }
 }

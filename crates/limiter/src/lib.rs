@@ -11,13 +11,11 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let limiter = Limiter::in_memory();
-//! let admin = NewKey::admin(KeyConfig::named("admin")?);
-//! let admin = limiter.bootstrap("team-a".parse()?, admin).await?.access_key.expect("it is generated");
 //!
 //! let gpt5: AssetId = "gpt-5".parse()?;
 //! let limits = Limits::builder().output_tokens_per_minute(10).build()?;
 //! let config = KeyConfig::named("ci")?.with_asset(gpt5.clone(), limits);
-//! let key = limiter.keys(&admin).create(NewKey::member(config)).await?.record.id;
+//! let key = limiter.workspace("team-a")?.create(NewKey::member(config)).await?.record.id;
 //!
 //! let charge = Charge::request().with_tokens(900, 7)?;
 //! assert!(limiter.check_and_consume(&key, &gpt5, &charge).await?.is_allowed());
@@ -37,7 +35,8 @@
 //!   counts an answer while it streams.
 //! - [`Limiter::usage_events`] streams each final charge, to bill from. The answer to a settlement ([`Settled`]) has it
 //!   too.
-//! - [`Keys`] manages the keys and groups of a workspace, on behalf of one of its keys: [`Limiter::keys`].
+//! - [`Keys`] manages the keys and groups of a workspace, as its owner or on behalf of one of its keys: [`Limiter::workspace`],
+//!   [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`DayHistory`], [`KeyRecord`] come out. Their parts are in
 //!   [`config`], [`decision`] and [`usage`].
 //! - [`store`] has what the author of a store needs.
@@ -113,10 +112,10 @@ pub use keys::Keys;
 pub use limiter::Limiter;
 pub use limiter_core::{
     AccessKey, Allowed, AssetId, Charge, CreatedKey, Credits, DayHistory, Decision, DenialReason,
-    Denied, Effective, InvalidValue, KeyConfig, KeyId, KeyKind, KeyName, KeyRecord, KeysError,
-    Limit, Limits, MAX_COUNT, ManualClock, Measure, NewKey, Other, Page, RequestId,
-    ReservationError, Rule, Scope, ScopeId, Search, Settled, StoreError, Thresholds, TimeZone,
-    Timestamp, Totals, Unit, Upserted, Usage, Window, WorkspaceId,
+    Denied, Effective, InvalidValue, KeyConfig, KeyId, KeyKind, KeyName, KeyPrefix, KeyRecord,
+    KeysError, Labels, Limit, Limits, MAX_COUNT, ManualClock, Measure, NewKey, Other, Page,
+    RequestId, ReservationError, Rotation, Rule, Scope, ScopeId, Search, Settled, StoreError,
+    Thresholds, TimeZone, Timestamp, Totals, Unit, Upserted, Usage, Window, WorkspaceId,
 };
 pub use price::{Price, PriceTable, PriceTableError};
 pub use reservation::{Reservation, Reserved};
@@ -130,7 +129,7 @@ pub mod decision {
 /// The parts of a [`KeyConfig`], of the answers to its changes, and of the pages that a search finds.
 pub mod config {
     pub use limiter_core::{
-        DamagedKey, LimitsBuilder, MaskedKey, PendingLimits, ScopeLimits, UpdatedKey,
+        DamagedKey, LimitsBuilder, MaskedKey, PendingLimits, ReplacedKey, ScopeLimits, UpdatedKey,
     };
 }
 

@@ -9,8 +9,9 @@ use limiter_core::ManualClock;
 use limiter_core::Throttle;
 use limiter_core::{
     AccessKey, AssetId, BoxError, CallError, Charge, CreatedKey, DayHistory, Decision,
-    DenialReason, Denied, Issuer, KeyId, KeysError, NewKey, RequestId, ReservationError, Settled,
-    Store, StoreError, Thresholds, Totals, Unpaid, UpdatedKey, Usage, WorkspaceId,
+    DenialReason, Denied, InvalidValue, Issuer, KeyId, KeysError, NewKey, RequestId,
+    ReservationError, Settled, Store, StoreError, Thresholds, Totals, Unpaid, UpdatedKey, Usage,
+    WorkspaceId,
 };
 use limiter_memory::MemoryStore;
 #[cfg(feature = "policy")]
@@ -151,12 +152,10 @@ impl Limiter {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let limiter = Limiter::in_memory();
-    /// # let admin = NewKey::admin(KeyConfig::named("admin")?);
-    /// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
     /// let mut events = limiter.threshold_events();
     /// let limits = Limits::builder().requests_per_day(10).build()?;
     /// let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits)).with_id("ci".parse()?);
-    /// let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+    /// let key = limiter.workspace("team-a")?.create(ci).await?.record.id;
     /// for _ in 0..8 {
     ///     let _ = limiter.check_and_consume(&key, None, &Charge::request()).await?;
     /// }
@@ -640,10 +639,14 @@ impl Limiter {
         self.observed(call, async move { self.store().history(key, days).await })
     }
 
-    /// Creates the first key of a workspace: an admin key without an expiry.
+    /// Creates the first key of a workspace: an admin key without an expiry, for services that hand out admin keys. A service
+    /// that manages the keys itself needs none: see [`workspace`](Self::workspace).
+    ///
+    /// Repeated with the access key that the caller brought, or without an access key under the id that the caller chose, it
+    /// returns that admin key as it is: a service may call it at each start.
     ///
     /// # Errors
-    /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::FirstMustBeAdmin`] if the key is no
+    /// [`KeysError::AlreadyBootstrapped`] if the workspace has other keys; [`KeysError::FirstMustBeAdmin`] if the key is no
     /// admin key or has an expiry; and the errors of [`Keys::create`].
     pub fn bootstrap(
         &self,
@@ -654,6 +657,34 @@ impl Limiter {
         self.observed(Call::new(Operation::Bootstrap), async move {
             issuer.bootstrap(self.store(), workspace, admin).await
         })
+    }
+
+    /// Returns the keys and groups of this workspace, managed on behalf of its owner: the process itself, which is trusted and
+    /// needs no admin key.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use limiter::{Charge, KeyConfig, Limiter, Limits, NewKey};
+    ///
+    /// let limiter = Limiter::in_memory();
+    /// let limits = Limits::builder().requests_per_minute(60).build()?;
+    /// let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits));
+    /// let ci = limiter.workspace("team-a")?.create(ci).await?.record.id;
+    /// assert!(limiter.check_and_consume(&ci, None, &Charge::request()).await?.is_allowed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidValue`] if the id of the workspace is malformed.
+    pub fn workspace<W>(&self, id: W) -> Result<Keys<'_>, InvalidValue>
+    where
+        W: TryInto<WorkspaceId>,
+        InvalidValue: From<W::Error>,
+    {
+        let caller = limiter_core::Caller::Owner(id.try_into()?);
+        Ok(Keys::new(self, limiter_core::Keys::new(self.store(), &self.0.issuer, caller)))
     }
 
     /// Returns the keys and groups of a workspace, managed on behalf of the holder of this access key.

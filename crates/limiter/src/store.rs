@@ -8,6 +8,6 @@
 
 pub use limiter_core::{
     BoxError, CallError, CreateResults, Crossing, DayHistory, FailureDomain, KeyDigest, KeyFailure,
-    KeyState, KeyUpdate, LateEvent, LedgerBounds, Listener, NewRecord, RecordId, Store,
-    StoredSecret, Unpaid, UpdatedKey, async_trait,
+    KeyRotation, KeyState, KeyUpdate, LateEvent, LedgerBounds, Listener, NewRecord, RecordId,
+    Store, StoredSecret, Unpaid, UpdatedKey, async_trait,
 };

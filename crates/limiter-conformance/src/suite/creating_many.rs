@@ -48,12 +48,12 @@ pub(super) fn stories(suite: &mut Suite) {
             (member("taken").with_id(key_id("taken")), "id"),
             (NewKey::admin(named("b")).without_access_key(), "b"),
             (with_secret("c", "abcd-the-first-one-wxyz"), "access key"),
-            (with_secret("d", "abcd-of-same-ends-wxyz"), "access key"),
+            (with_secret("d", "abcd-of-same-ends-wxyz"), "d"),
             (NewKey::member(with_assets(KeyConfig::MAX_ASSETS + 1)), "invalid"),
             (member("f").with_id(key_id("chosen")), "f"),
         ];
         let created = creates(world, keys);
-        assert_eq!(world.names(), ["a", "b", "f", "first admin", "taken"]);
+        assert_eq!(world.names(), ["a", "b", "d", "f", "first admin", "taken"]);
         assert!(created[3].as_ref().is_ok_and(|created| created.record.kind == KeyKind::Admin));
         assert_eq!(world.key(key_id("chosen")).read().config.name.as_str(), "f");
     });

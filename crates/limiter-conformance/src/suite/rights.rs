@@ -1,6 +1,8 @@
 //! The rights of admin keys, of member keys, and of callers that are none.
 
-use limiter_core::{DenialReason, Effective, KeyId, KeyKind, Keys, KeysError, NewKey, Search};
+use limiter_core::{
+    DenialReason, Effective, KeyId, KeyKind, Keys, KeysError, NewKey, Rotation, Search,
+};
 
 use super::prelude::*;
 
@@ -8,12 +10,13 @@ use super::prelude::*;
 pub(super) type Ask = fn(&Keys<'_>, &KeyId) -> Result<(), KeysError>;
 
 /// The questions about one key.
-pub(super) const ABOUT_A_KEY: [(&str, Ask); 8] = [
+pub(super) const ABOUT_A_KEY: [(&str, Ask); 9] = [
     ("read", |keys, key| keys.get(key).wait().map(drop)),
     ("update", |keys, key| keys.update(key, 1, &named("mine")).wait().map(drop)),
     ("update_later", |keys, key| keys.update(key, 7, &named("mine")).wait().map(drop)),
     ("update_now", |keys, key| keys.update_now(key, 1, &named("mine")).wait().map(drop)),
     ("reset", |keys, key| keys.reset(key).wait()),
+    ("rotate", |keys, key| keys.rotate(key, &Rotation::at_once()).wait().map(drop)),
     ("delete", |keys, key| keys.delete(key).wait()),
     ("read_the_usage_of", |keys, key| keys.usage(key).wait().map(drop)),
     ("read_the_history_of", |keys, key| keys.history(key, 7).wait().map(drop)),

@@ -299,8 +299,14 @@ fn two_keys_of_one_access_key_are_refused() {
 
 #[test]
 fn two_keys_that_look_alike_are_refused() {
-    let refused = try_restore(edited(|key| key["key"]["secret"]["masked"] = "abcd****wxyz".into()));
-    let refused = refused.expect_err("two keys of a workspace look alike");
+    let alike = |is_drawn: bool| {
+        try_restore(edited(|key| {
+            key["key"]["secret"]["masked"] = "abcd****wxyz".into();
+            key["key"]["secret"]["is_drawn"] = is_drawn.into();
+        }))
+    };
+    assert!(alike(false).is_ok(), "their callers brought them");
+    let refused = alike(true).expect_err("two access keys that the engine drew look alike");
     let told = refused.to_string();
     assert!(told.starts_with("the snapshot is inconsistent"), "{told}");
 }

@@ -17,6 +17,7 @@ use super::{changing_nothing, parsed, unexpected_reply};
 use crate::error::CommandError;
 use crate::keys::Keys;
 use crate::keyspace::WorkspaceKey;
+use crate::records::Found;
 use crate::schema::bytes;
 use crate::script::Script;
 use crate::scripts::Scripts;
@@ -61,23 +62,33 @@ pub(super) struct Intent<'a> {
     pub(super) needs: Vec<Need<'a>>,
 }
 
-/// The values of a key that no other key may have.
+/// The values that a key gets, and that no other key may have.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need<'a> {
     pub(super) id: &'a KeyId,
-    pub(super) name: &'a KeyName,
+    pub(super) name: Option<&'a KeyName>,
     pub(super) masked: Option<MaskedKey>,
 }
 
 impl<'a> Intent<'a> {
     /// To change this key in a way that the index always allows.
     pub(super) fn of(id: &KeyId) -> Self {
-        Self::with_pointer(id, None)
+        Self::with_pointers(id, Vec::new())
     }
 
-    /// The same of a key that has this pointer.
-    pub(super) fn with_pointer(id: &KeyId, pointer: Option<Pointer>) -> Self {
-        Self { journal: vec![Noted { id: id.clone(), pointer }], ..Self::default() }
+    /// The same of a key that may lose these pointers.
+    pub(super) fn with_pointers(id: &KeyId, pointers: Vec<Pointer>) -> Self {
+        let pointer = |pointer| Noted { id: id.clone(), pointer: Some(pointer) };
+        let mut journal: Vec<_> = pointers.into_iter().map(pointer).collect();
+        if journal.is_empty() {
+            journal.push(Noted { id: id.clone(), pointer: None });
+        }
+        Self { journal, ..Self::default() }
+    }
+
+    /// Notes another pointer that the key may lose.
+    pub(super) fn note(&mut self, id: &KeyId, pointer: Pointer) {
+        self.journal.push(Noted { id: id.clone(), pointer: Some(pointer) });
     }
 
     /// To create these keys, whose pointers have the change's token as their claim.
@@ -91,8 +102,8 @@ impl<'a> Intent<'a> {
             .map(|key| Noted { id: key.id.clone(), pointer: key.secret.map(pointer) });
         let needs = keys.clone().into_iter().map(|key| Need {
             id: &key.id,
-            name: &key.config.name,
-            masked: key.secret.map(|secret| secret.masked),
+            name: Some(&key.config.name),
+            masked: key.secret.and_then(|secret| secret.unique_mask()),
         });
         let (journal, needs) = (noted.collect(), needs.collect());
         let bootstraps = keys.into_iter().any(|key| key.bootstraps);
@@ -161,7 +172,8 @@ impl Changes {
             intent.ceases_as_admin.map_or_else(String::new, KeyId::to_string),
         ];
         for Need { id, name, masked } in &intent.needs {
-            arguments.extend([id.to_string(), name.to_string(), masked_text(*masked)]);
+            let name = name.map_or_else(String::new, KeyName::to_string);
+            arguments.extend([id.to_string(), name, masked_text(*masked)]);
         }
         let reply = self.run_on_all(&BEGIN, workspace, arguments).await;
         // It may have begun, but it has changed nothing.
@@ -322,12 +334,17 @@ impl Refusal {
 }
 
 impl Entry {
-    pub(super) fn of(record: &KeyRecord) -> Self {
+    /// The entry of a key whose mask must be unique, or of one that has no such mask.
+    pub(super) fn of(record: &KeyRecord, masked: Option<MaskedKey>) -> Self {
         Self {
             name: record.config.name.clone(),
-            masked: record.access_key,
+            masked,
             permanent_admin: is_permanent_admin(record.kind, record.config.expires_at),
         }
+    }
+
+    pub(super) fn of_found(found: &Found) -> Self {
+        Self::of(&found.record, found.stored.unique_mask())
     }
 }
 

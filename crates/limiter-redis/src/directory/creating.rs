@@ -1,7 +1,7 @@
 //! Creating keys: their pointers first, then their records, then their places in the index.
 //!
 //! One change covers a batch of keys. It begins and ends in one step for all of them; in between, each key goes its own way,
-//! several at a time. The keys of a batch belong to one workspace, share no id, name or mask, and none is the group of another, so
+//! several at a time. The keys of a batch belong to one workspace, share no id, name, access key or mask, and none is the group of another, so
 //! that their order does not matter; the others wait for the next batch. A single key is a batch of one.
 
 use std::collections::{HashSet, VecDeque};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::change::{Change, Entry, Intent, Refusal};
 use super::pointer::{Pointer, Set};
-use super::{Directory, Stop, has_digest, to_the_end, unexpected_reply};
+use super::{Directory, Stop, to_the_end, unexpected_reply};
 
 /// A key that is not created yet, and its place among all of the caller's keys.
 type Waiting = VecDeque<(usize, Arc<NewRecord>)>;
@@ -34,6 +34,7 @@ enum Unique<'a> {
     Id(&'a KeyId),
     Name(&'a KeyName),
     Mask(MaskedKey),
+    Digest(KeyDigest),
 }
 
 impl Directory {
@@ -165,7 +166,8 @@ impl Directory {
     ) {
         let created = keys.iter().zip(outcomes).filter_map(|(key, outcome)| {
             let record = outcome.as_ref()?.0.as_ref().ok()?;
-            Some((&key.id, Some(Entry::of(record))))
+            let masked = key.secret.and_then(|secret| secret.unique_mask());
+            Some((&key.id, Some(Entry::of(record, masked))))
         });
         let is_wanted = self.finish(change, &created.collect::<Vec<_>>()).await;
         // One batch follows the other, and waiting clients ask again only now and then.
@@ -205,10 +207,15 @@ impl Directory {
         Ok(self.records.create(key, change.not_after).await?)
     }
 
-    /// Removes the pointer of a key that was refused. If that fails, the next client after the lease does it.
+    /// Removes the pointer of a key that was refused, if it has one.
     async fn took_back(&self, change: &Change, key: &NewRecord) -> bool {
         let Some(secret) = &key.secret else { return true };
-        let pointer = Pointer { digest: secret.digest, claim: change.token.clone() };
+        self.unclaimed(change, secret.digest).await
+    }
+
+    /// Removes the pointer that a refused change has claimed. If that fails, the next client after the lease does it.
+    pub(super) async fn unclaimed(&self, change: &Change, digest: KeyDigest) -> bool {
+        let pointer = Pointer { digest, claim: change.token.clone() };
         let Err(error) = self.pointers.remove(&pointer).await else { return true };
         let error: &dyn std::error::Error = &error;
         tracing::warn!(workspace = %change.workspace, error, "a refused change of keys is to be taken back later");
@@ -233,8 +240,9 @@ impl Directory {
         }
     }
 
-    /// Points the digest to the key, unless that was done, another key has it, or may be about to get it.
-    async fn claim(
+    /// Points the digest to a key, which exists or is about to, unless that was done, a key has it, or another may be about to
+    /// get it.
+    pub(super) async fn claim(
         &self,
         change: &Change,
         id: &KeyId,
@@ -261,12 +269,12 @@ impl Directory {
             Err(StoreError::Corrupt(_)) => return Err(Stop::Refused(KeysError::AccessKeyTaken)),
             Err(error) => return Err(Stop::Refused(error.into())),
         };
-        if holder.is_some() && held.id == *id {
-            return Err(Stop::Refused(KeysError::IdTaken(id.to_string())));
-        }
-        // Without a key, the pointer is either left behind or a moment ahead of its key, which then has the digest.
-        let in_use = holder.is_some_and(|holder| has_digest(&holder, digest));
-        if in_use || now <= held.until {
+        // Without a key, the pointer is either left behind or a moment ahead of its key, which then has the digest. With a key
+        // that does not answer to it, it is that of an access key that was replaced, or a moment ahead of a rotation: not in
+        // our own workspace, where no other change is under way.
+        let in_use = holder.as_ref().is_some_and(|holder| holder.answers_to(digest));
+        let was_replaced = holder.is_some_and(|holder| holder.record.workspace == change.workspace);
+        if in_use || now <= held.until && !was_replaced {
             return Err(Stop::Refused(KeysError::AccessKeyTaken));
         }
         let set = self.pointers.set(change, digest, id, Some(&held)).await;
@@ -285,8 +293,10 @@ fn together(waiting: &Waiting) -> usize {
     let most = if first.bootstraps { 1 } else { BATCH };
     let (mut seen, mut groups) = (HashSet::new(), HashSet::new());
     let batch = waiting.iter().map(|(_, key)| key).take(most).take_while(|key| {
-        let mask = key.secret.map(|secret| Unique::Mask(secret.masked));
-        let unique = [Some(Unique::Id(&key.id)), Some(Unique::Name(&key.config.name)), mask];
+        let mask = key.secret.and_then(|secret| secret.unique_mask()).map(Unique::Mask);
+        let digest = key.secret.map(|secret| Unique::Digest(secret.digest));
+        let name = Some(Unique::Name(&key.config.name));
+        let unique = [Some(Unique::Id(&key.id)), name, mask, digest];
         // A group comes before or after what lies beneath it, never beside it.
         let group = key.id.group();
         let waits = groups.contains(&key.id)

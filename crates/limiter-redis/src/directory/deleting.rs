@@ -11,7 +11,7 @@ use crate::records::not_found;
 struct Doomed {
     /// Its scopes, whose slots go with it; `None` if its record cannot be read.
     scopes: Option<Vec<ScopeId>>,
-    pointer: Option<Pointer>,
+    pointers: Vec<Pointer>,
 }
 
 impl Directory {
@@ -21,13 +21,12 @@ impl Directory {
         id: &KeyId,
     ) -> Result<(), KeysError> {
         let doomed = self.doomed(workspace, id).await?.ok_or_else(|| not_found(id))?;
-        let pointer = doomed.pointer.as_ref();
-        let intent =
-            Intent { ceases_as_admin: Some(id), ..Intent::with_pointer(id, pointer.cloned()) };
+        let pointers = doomed.pointers.clone();
+        let intent = Intent { ceases_as_admin: Some(id), ..Intent::with_pointers(id, pointers) };
         let change = self.begin(workspace, &intent).await?;
         let deleted = self.delete_record(&change, id, doomed.scopes.as_deref()).await;
-        if deleted.is_ok() {
-            self.forget(&change, id, pointer).await;
+        if deleted.is_ok() && self.forgot(&change, &doomed.pointers).await {
+            self.finish(&change, &[(id, None)]).await;
         }
         // A record that stays keeps its pointer.
         let existed = self.concluded(&change, deleted).await?;
@@ -42,9 +41,8 @@ impl Directory {
         let error = match self.read_in(workspace, id).await {
             Ok(None) => return Ok(None),
             Ok(Some(found)) => {
-                let digest = found.secret.map(|secret| secret.digest);
-                let pointer = self.pointer_of(id, digest).await?;
-                return Ok(Some(Doomed { scopes: Some(found.scopes()), pointer }));
+                let pointers = self.pointers_of(id, found.stored.digests()).await?;
+                return Ok(Some(Doomed { scopes: Some(found.scopes()), pointers }));
             }
             Err(error) => error,
         };
@@ -60,8 +58,8 @@ impl Directory {
         if !is_here {
             return Ok(None);
         }
-        let pointer = self.pointer_of(id, remains.digest).await?;
-        Ok(Some(Doomed { scopes: None, pointer }))
+        let pointers = self.pointers_of(id, remains.digest).await?;
+        Ok(Some(Doomed { scopes: None, pointers }))
     }
 
     /// Whether there was a record to delete.
@@ -78,36 +76,39 @@ impl Directory {
         })
     }
 
-    /// The very pointer that was set for this key: another may take its place as soon as the record is gone.
-    async fn pointer_of(
+    /// The very pointers that were set for this key: others may take their place as soon as it lets go of them.
+    pub(super) async fn pointers_of(
         &self,
         id: &KeyId,
-        digest: Option<KeyDigest>,
-    ) -> Result<Option<Pointer>, KeysError> {
-        let Some(digest) = digest else { return Ok(None) };
-        let held = match self.pointers.read(&digest).await {
-            Ok(held) => held,
-            // A damaged one must not keep its key alive.
-            Err(error @ StoreError::Corrupt(_)) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(key = %id, error, "the pointer of a deleted key is left behind");
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let held = held.filter(|held| held.id == *id);
-        Ok(held.map(|held| Pointer { digest, claim: held.claim }))
+        digests: impl IntoIterator<Item = KeyDigest>,
+    ) -> Result<Vec<Pointer>, KeysError> {
+        let mut pointers = Vec::new();
+        for digest in digests {
+            let held = match self.pointers.read(&digest).await {
+                Ok(held) => held,
+                // A damaged one must not keep its key alive.
+                Err(error @ StoreError::Corrupt(_)) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(key = %id, error, "the pointer of an access key is left behind");
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let held = held.filter(|held| held.id == *id);
+            pointers.extend(held.map(|held| Pointer { digest, claim: held.claim }));
+        }
+        Ok(pointers)
     }
 
-    /// Removes the pointer to a deleted key. If that fails, the next client after the lease does it.
-    async fn forget(&self, change: &Change, id: &KeyId, pointer: Option<&Pointer>) {
-        if let Some(pointer) = pointer
-            && let Err(error) = self.pointers.remove(pointer).await
-        {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(workspace = %change.workspace, error, "a deleted key's access key is to be cleaned up");
-            return;
+    /// Removes pointers that are of no use any more. If that fails, the next client after the lease does it.
+    pub(super) async fn forgot(&self, change: &Change, pointers: &[Pointer]) -> bool {
+        for pointer in pointers {
+            if let Err(error) = self.pointers.remove(pointer).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(workspace = %change.workspace, error, "an old access key is to be cleaned up");
+                return false;
+            }
         }
-        self.finish(change, &[(id, None)]).await;
+        true
     }
 }

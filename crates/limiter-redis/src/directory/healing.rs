@@ -1,12 +1,15 @@
 //! How changes begin and end, also those of clients that stopped halfway.
 
+use std::collections::BTreeSet;
+
 use limiter_core::{KeyId, KeysError, StoreError, WorkspaceId};
 use tokio::time::{Instant, sleep};
 
 use super::chance::pause;
 use super::change::{Begin, Change, Entry, Finish, Intent, Refusal};
 use super::journal::Noted;
-use super::{Directory, ManagementError, Stop, changing_nothing, has_digest, is_damage};
+use super::pointer::Pointer;
+use super::{Directory, ManagementError, Stop, changing_nothing, is_damage};
 
 impl Directory {
     /// Begins a change of one key as soon as no other one is under way; finishes those that were left behind.
@@ -16,7 +19,7 @@ impl Directory {
         intent: &Intent<'_>,
     ) -> Result<Change, KeysError> {
         let (change, refusals) = self.begin_many(workspace, intent).await?;
-        let name = intent.needs.first().map(|need| need.name);
+        let name = intent.needs.first().and_then(|need| need.name);
         match (change, refusals.into_iter().flatten().next()) {
             (Some(change), None) => Ok(change),
             (_, Some(refusal)) => Err(refusal.into_error(name)),
@@ -99,10 +102,10 @@ impl Directory {
     /// Finishes a change of which only the journal is known: the records show its result, and no step of it can run any
     /// more. A key with a damaged record stays in the index as it is, until it is deleted.
     async fn heal(&self, change: &Change, journal: &[Noted]) -> Result<(), StoreError> {
-        let ids = journal.iter().map(|noted| noted.id.clone());
-        let mut records = self.read_all(ids.collect()).await?;
-        let mut entries = Vec::with_capacity(journal.len());
-        for Noted { id, pointer } in journal {
+        let ids: BTreeSet<&KeyId> = journal.iter().map(|noted| &noted.id).collect();
+        let mut records = self.read_all(ids.iter().map(|id| (*id).clone()).collect()).await?;
+        let mut entries = Vec::with_capacity(ids.len());
+        for id in ids {
             let found = match records.remove(id).transpose() {
                 Ok(found) => found.filter(|found| found.record.workspace == change.workspace),
                 Err(error) if is_damage(&error) => {
@@ -112,12 +115,15 @@ impl Directory {
                 }
                 Err(error) => return Err(error),
             };
-            if let Some(pointer) = pointer
-                && !found.as_ref().is_some_and(|found| has_digest(found, &pointer.digest))
-            {
+            let answers = |pointer: &Pointer| {
+                found.as_ref().is_some_and(|found| found.answers_to(&pointer.digest))
+            };
+            let noted = journal.iter().filter(|noted| noted.id == *id);
+            let pointers = noted.filter_map(|noted| noted.pointer.as_ref());
+            for pointer in pointers.filter(|pointer| !answers(pointer)) {
                 self.pointers.remove(pointer).await.map_err(changing_nothing)?;
             }
-            entries.push((id, found.map(|found| Entry::of(&found.record))));
+            entries.push((id, found.map(|found| Entry::of_found(&found))));
         }
         self.changes.finish(change, &entries).await.map(drop).map_err(changing_nothing)
     }

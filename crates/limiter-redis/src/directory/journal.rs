@@ -7,11 +7,11 @@ use limiter_core::{KeyDigest, KeyId};
 use super::chance::Token;
 use super::pointer::Pointer;
 
-/// A key that is being changed.
+/// A key that is being changed. One that may lose several pointers is noted with each of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Noted {
     pub(super) id: KeyId,
-    /// The pointer to remove if it turns out that the key does not exist.
+    /// The pointer to remove if it turns out that the key does not exist, or does not answer to it.
     pub(super) pointer: Option<Pointer>,
 }
 

@@ -6,13 +6,11 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
-use limiter_core::{
-    DamagedKey, KeyId, KeyName, KeyRecord, Page, Search, StoreError, Throttle, WorkspaceId,
-};
+use limiter_core::{DamagedKey, KeyId, KeyName, Page, Search, StoreError, Throttle, WorkspaceId};
 use tokio::task::JoinSet;
 
 use super::Directory;
-use crate::records::Found;
+use crate::records::{Found, READ_TOGETHER};
 
 /// Some keys of a page.
 struct Part {
@@ -33,8 +31,8 @@ struct Look {
     end: Option<KeyName>,
 }
 
-/// A key of a page: its record, or its entry in the index if the record is damaged.
-type Row = Result<KeyRecord, DamagedKey>;
+/// A key of a page, or its entry in the index if its record is damaged.
+type Row = Result<Found, DamagedKey>;
 
 /// Records that were read.
 type Records = HashMap<KeyId, Result<Found, StoreError>>;
@@ -77,7 +75,10 @@ impl Directory {
             let ids: Vec<_> = damaged.iter().map(|key| key.id.as_str()).collect();
             tracing::warn!(%workspace, ?ids, suppressed, "keys whose stored data cannot be read: delete or restore them");
         }
-        Ok(Page::new(keys, next).with_damaged(damaged))
+        let usage =
+            if search.wants_usage() { self.records.usage_of(&keys).await? } else { Vec::new() };
+        let keys = keys.into_iter().map(|key| key.record).collect();
+        Ok(Page::new(keys, next).with_damaged(damaged).with_usage(usage))
     }
 
     /// Returns the keys among the next names. An entry that differs from its record is read again: its key was changed
@@ -181,28 +182,31 @@ impl Directory {
         Ok(())
     }
 
-    /// Reads the records of keys from all slots, some at a time. Keys that do not exist are left out; a key comes with an
-    /// error if its record cannot be read.
+    /// Reads the records of keys from all slots, some at a time: those of one slot together, and without a cluster all. Keys
+    /// that do not exist are left out; a key comes with an error if its record cannot be read.
     pub(super) async fn read_all(&self, ids: Vec<KeyId>) -> Result<Records, StoreError> {
-        let mut waiting = VecDeque::from(ids);
+        let mut together: HashMap<Option<String>, Vec<KeyId>> = HashMap::new();
+        for id in ids {
+            together.entry(self.records.slot_of(&id)).or_default().push(id);
+        }
+        let parts = together.values().flat_map(|ids| ids.chunks(READ_TOGETHER)).map(<[_]>::to_vec);
+        let mut waiting: VecDeque<_> = parts.collect();
         let mut reading = JoinSet::new();
         let mut records = Records::new();
         loop {
             while reading.len() < READ_AT_ONCE
-                && let Some(id) = waiting.pop_front()
+                && let Some(ids) = waiting.pop_front()
             {
                 let directory = self.clone();
-                reading.spawn(async move {
-                    let read = directory.records.read(&id).await;
-                    (id, read)
-                });
+                reading.spawn(async move { directory.records.read_many(&ids).await });
             }
             let Some(read) = reading.join_next().await else { return Ok(records) };
-            match read.map_err(StoreError::unavailable)? {
-                (_, Ok(None)) => {}
-                (id, Ok(Some(found))) => drop(records.insert(id, Ok(found))),
-                (id, Err(error @ StoreError::Corrupt(_))) => drop(records.insert(id, Err(error))),
-                (_, Err(error)) => return Err(error),
+            for (id, found) in read.map_err(StoreError::unavailable)?? {
+                match found {
+                    Ok(found) => drop(records.insert(id, Ok(found))),
+                    Err(error @ StoreError::Corrupt(_)) => drop(records.insert(id, Err(error))),
+                    Err(error) => return Err(error),
+                }
             }
         }
     }
@@ -225,8 +229,10 @@ impl Look {
         let is_here = |name: &KeyName| {
             after.is_none_or(|after| name > after) && end.as_ref().is_none_or(|end| name <= end)
         };
-        let mut keys: Vec<_> = found.into_values().map(|found| found.record).collect();
-        keys.retain(|key| is_here(&key.config.name) && search.matches(&key.config.name, &key.id));
+        let mut keys: Vec<_> = found.into_values().collect();
+        keys.retain(|Found { record: key, .. }| {
+            is_here(&key.config.name) && search.matches(&key.config.name, &key.id)
+        });
         let mut rows: Vec<Row> =
             keys.into_iter().map(Ok).chain(damaged.into_iter().map(Err)).collect();
         // A key may get the name of another between the reads of the two. The one of the index comes first.
@@ -239,14 +245,14 @@ impl Look {
 
 fn name_of(row: &Row) -> &KeyName {
     match row {
-        Ok(key) => &key.config.name,
+        Ok(key) => &key.record.config.name,
         Err(key) => &key.name,
     }
 }
 
 fn id_of(row: &Row) -> &KeyId {
     match row {
-        Ok(key) => &key.id,
+        Ok(key) => &key.record.id,
         Err(key) => &key.id,
     }
 }

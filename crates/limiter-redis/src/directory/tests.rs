@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AccessKey, Effective, KeyConfig, KeyId, KeyKind, KeyRecord, KeyUpdate, KeysError, NewRecord,
-    Page, Search, StoreError, StoredSecret, Thresholds, Timestamp, WorkspaceId,
+    AccessKey, Effective, KeyConfig, KeyId, KeyKind, KeyRecord, KeyRotation, KeyUpdate, KeysError,
+    NewRecord, Page, Search, StoreError, StoredSecret, Thresholds, Timestamp, WorkspaceId,
 };
 use limiter_test_servers::{fresh_name, shared};
+use tokio::time::sleep;
 
 use super::change::{Begin, Change, Intent};
 use super::pointer::Set;
@@ -214,7 +215,11 @@ fn with_secret(key: NewRecord, secret: &str) -> NewRecord {
 }
 
 fn secret_of(secret: &str) -> StoredSecret {
-    StoredSecret::from(&AccessKey::new(secret).unwrap())
+    StoredSecret::drawn(&AccessKey::new(secret).unwrap())
+}
+
+fn rotation(of: &str, secret: &str, grace: Duration) -> KeyRotation {
+    KeyRotation { id: id(of), secret: secret_of(secret), grace }
 }
 
 fn some_day() -> Timestamp {
@@ -274,4 +279,74 @@ async fn refusals_come_in_order_and_leave_nothing() {
     assert_is!(world.directory.delete(&elsewhere, &id("first")).await, Err(KeysError::NotFound(_)));
 
     assert_eq!((world.keys_in_redis().await, world.taken().await), before);
+}
+
+#[tokio::test]
+async fn a_replaced_access_key_works_until_its_time_and_leaves_nothing() {
+    let world = World::new().await;
+    let before = world.keys_in_redis().await;
+    let [first, second, third] =
+        ["abcd-the-first-one-wxyz", "abcd-the-second-one-wxyy", "abcd-the-third-one-wxyx"];
+    let created = world.create(with_secret(member("ci"), first)).await.unwrap();
+    let taken = world.taken().await;
+    let rotate = |to: &'static str, grace| {
+        let (directory, rotation) = (&world.directory, rotation("ci", to, grace));
+        async move { directory.rotate(&home(), &rotation).await }
+    };
+    let day = Duration::from_secs(86_400);
+
+    let record = rotate(second, day).await.unwrap();
+    assert_eq!(record.access_key, Some(secret_of(second).masked));
+    assert_eq!(record.replaced[0].access_key, secret_of(first).masked);
+    assert_eq!((record.version, record.created_at), (1, created.created_at));
+    for secret in [first, second] {
+        assert_eq!(world.resolve(secret).await, Some(id("ci")));
+        assert_is!(rotate(secret, day).await, Err(KeysError::AccessKeyTaken));
+        let other = world.create(with_secret(member("other"), secret)).await;
+        assert_is!(other, Err(KeysError::AccessKeyTaken));
+    }
+    assert_eq!(world.taken().await, taken, "one name and one mask");
+    let page = world.page().await;
+    assert_eq!(
+        (&page.keys[0].access_key, &page.keys[0].replaced),
+        (&record.access_key, &record.replaced)
+    );
+
+    rotate(third, Duration::ZERO).await.unwrap();
+    assert_eq!(world.resolve(third).await, Some(id("ci")));
+    for secret in [first, second] {
+        assert_eq!(world.resolve(secret).await, None);
+        world.create(with_secret(member("other"), secret)).await.unwrap();
+        world.delete("other").await.unwrap();
+    }
+    // An access key that has ended may come back.
+    rotate(first, Duration::from_millis(1)).await.unwrap();
+    sleep(Duration::from_millis(2)).await;
+    rotate(third, day).await.unwrap();
+    assert_eq!(world.resolve(third).await, Some(id("ci")));
+
+    world.delete("ci").await.unwrap();
+    assert_eq!(world.keys_in_redis().await, before, "nothing is left");
+}
+
+#[tokio::test]
+async fn only_access_keys_that_the_engine_drew_look_different() {
+    let world = World::new().await;
+    let (one, alike, third) =
+        ("sk-p-the-first-one-wxyz", "sk-p-the-other-one-wxyz", "sk-p-the-third-one-wxyz");
+    let brought = |secret: &str| StoredSecret::from(&AccessKey::new(secret).unwrap());
+    for (name, secret) in [("a", one), ("b", alike)] {
+        let key = NewRecord { secret: Some(brought(secret)), ..member(name) };
+        world.create(key).await.unwrap();
+        assert_eq!(world.resolve(secret).await, Some(id(name)));
+    }
+    world.create(with_secret(member("c"), third)).await.unwrap();
+    let drawn = world.create(with_secret(member("d"), "sk-p-a-fourth-of-all-wxyz")).await;
+    assert_is!(drawn, Err(KeysError::AccessKeyTaken));
+    let to_drawn = rotation("a", "sk-p-a-fourth-of-all-wxyz", Duration::ZERO);
+    let rotated = world.directory.rotate(&home(), &to_drawn).await;
+    assert_is!(rotated, Err(KeysError::AccessKeyTaken));
+    assert_eq!(world.resolve(one).await, Some(id("a")), "a refused rotation changes nothing");
+    let to_brought = KeyRotation { secret: brought("sk-p-a-fourth-of-all-wxyz"), ..to_drawn };
+    world.directory.rotate(&home(), &to_brought).await.unwrap();
 }

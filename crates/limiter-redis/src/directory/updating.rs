@@ -16,7 +16,7 @@ impl Directory {
         let KeyUpdate { id, version, config, .. } = update;
         let version = *version;
         let found = self.read_at(workspace, id, version).await?;
-        let before = Entry::of(&found.record);
+        let before = Entry::of_found(&found);
         let permanent_admin = is_permanent_admin(found.record.kind, config.expires_at);
         let renamed = before.name != config.name;
         // The step itself compares the version, so that this check still holds then.
@@ -27,7 +27,7 @@ impl Directory {
             });
         }
 
-        let need = Need { id, name: &config.name, masked: None };
+        let need = Need { id, name: Some(&config.name), masked: None };
         let intent = Intent {
             needs: if renamed { vec![need] } else { Vec::new() },
             ceases_as_admin: (before.permanent_admin && !permanent_admin).then_some(id),
@@ -45,7 +45,7 @@ impl Directory {
         let not_after = Some(change.not_after);
         let updated = self.records.update_found(workspace, found, update, not_after).await;
         if let Ok(updated) = &updated {
-            self.finish(&change, &[(id, Some(Entry::of(&updated.record)))]).await;
+            self.finish(&change, &[(id, Some(Entry::of(&updated.record, before.masked)))]).await;
         }
         self.concluded(&change, updated.map_err(Stop::from)).await
     }

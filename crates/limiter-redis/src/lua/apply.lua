@@ -4,8 +4,9 @@
 -- KEYS     of each level, the outermost first, the hot and the cold hash; then those that guards, puts, drops, the ledger and
 --          closed days name by numbers: closed days by that of the outermost level
 -- ARGV     the operation; the field of each record; the fields to show; for each guard the number of a key, a field and its
---          value ('' for none; without a field the key must not be there); for each put the same; for each drop a number and a
---          field ('' for the whole key); what the ledger is given
+--          value ('' for none; without a field the key must not be there); for each put the same, but that a negative number puts
+--          the time of the step in milliseconds; for each drop a number and a field ('' for the whole key); what the ledger is
+--          given
 -- Answers  { seconds, letters, microseconds }: for each call A applied, b to p applied but to the soft levels that are its bits
 --          above a, or R refused; A alone without calls; or T untimely, X after its last time, S stale, G a guard differs, L the
 --          ledger has something else, N it is full, W wrong type, C a record of another size; then the entry of the ledger or
@@ -203,7 +204,11 @@ for level, of_level in pairs(fresh) do
     redis.call('HSET', KEYS[2 * level - 1], all(of_level, first, math.min(first + 3999, #of_level)))
   end
 end
-for put = first_put, first_drop - 1, 3 do redis.call('HSET', KEYS[ARGV[put] + 0], ARGV[put + 1], ARGV[put + 2]) end
+for put = first_put, first_drop - 1, 3 do
+  local key, value = ARGV[put] + 0, ARGV[put + 2]
+  if key < 0 then key, value = -key, string.format('%.0f', now) end
+  redis.call('HSET', KEYS[key], ARGV[put + 1], value)
+end
 for drop = first_drop, given - 1, 2 do
   local key, field = KEYS[ARGV[drop] + 0], ARGV[drop + 1]
   if field == '' then redis.call('UNLINK', key) else redis.call('HDEL', key, field) end

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use limiter_core::{AssetId, KeyId, KeyName, MaskedKey, StoredKey, StoredSecret, WorkspaceId};
+use limiter_core::{
+    AssetId, KeyId, KeyName, Labels, MaskedKey, ReplacedSecret, StoredKey, StoredSecret, Timestamp,
+    WorkspaceId,
+};
 use redis::Value;
 
 use super::{GLOBAL, Known, Misread, NOT_AN_ANSWER, OTHER, bytes, read_state};
@@ -29,6 +32,11 @@ impl<'a> HashFields<'a> {
     fn required(&self, field: &str) -> Result<&'a [u8], Misread> {
         self.0.get(field.as_bytes()).copied().ok_or(Misread::Corrupt("a field is missing"))
     }
+
+    /// The text of a field, empty if it is not there.
+    fn optional(&self, field: &str) -> Result<&'a str, Misread> {
+        self.0.get(field.as_bytes()).map_or(Ok(""), |text| plain(text))
+    }
 }
 
 /// Reads the stored data of a key other than its state, from the fields of its record.
@@ -39,18 +47,81 @@ pub(crate) fn stored_key(fields: &HashFields<'_>) -> Result<StoredKey, Misread> 
     }
     let secret = match fields.required("digest")? {
         b"" => None,
-        digest => Some(StoredSecret {
-            digest: plain(digest)?.to_owned().try_into().map_err(|_| NO_DIGEST)?,
-            masked: text::<String>(fields.required("masked")?)
-                .and_then(|masked| MaskedKey::try_from(masked).map_err(|_| NO_DIGEST))?,
-        }),
+        digest => {
+            let drawn = fields.optional("drawn")?;
+            Some(secret_of(plain(digest)?, plain(fields.required("masked")?)?, drawn)?)
+        }
     };
+    let time = |field| Ok(Timestamp::from_unix_ms(text(fields.required(field)?)?));
     Ok(StoredKey {
         id: text::<KeyId>(fields.required("id")?)?,
         workspace: text::<WorkspaceId>(fields.required("workspace")?)?,
         name: text::<KeyName>(fields.required("name")?)?,
+        labels: read_labels(fields.optional("labels")?)?,
         secret,
+        replaced: read_replaced(fields.optional("replaced")?)?,
+        created_at: time("created")?,
+        changed_at: time("changed")?,
         version: text(fields.required("version")?)?,
+    })
+}
+
+/// The fields of a record that say what its access key is, and which ones it had before.
+pub(crate) fn secret_fields(key: &StoredKey) -> [(&'static str, String); 4] {
+    let (digest, masked, drawn) = key.secret.map_or_else(Default::default, written_secret);
+    let replaced = key.replaced.iter().map(|old| {
+        let (digest, masked, drawn) = written_secret(old.secret);
+        let drawn = if drawn.is_empty() { "0" } else { "1" };
+        format!("{digest} {masked} {drawn} {}", old.works_until.unix_ms())
+    });
+    let replaced = replaced.collect::<Vec<_>>().join(" ");
+    [("digest", digest), ("masked", masked), ("drawn", drawn), ("replaced", replaced)]
+}
+
+fn written_secret(secret: StoredSecret) -> (String, String, String) {
+    let drawn = if secret.is_drawn { "1" } else { "" };
+    (secret.digest.into(), secret.masked.to_string(), drawn.to_owned())
+}
+
+/// Names and values, each in a line of its own: they have no control characters.
+pub(crate) fn written_labels(labels: &Labels) -> String {
+    labels.iter().flat_map(|(name, value)| [name, value]).collect::<Vec<_>>().join("\n")
+}
+
+fn read_labels(text: &str) -> Result<Labels, Misread> {
+    let lines: Vec<_> = if text.is_empty() { Vec::new() } else { text.split('\n').collect() };
+    let pairs = lines.chunks(2).map(|pair| match pair {
+        [name, value] => Ok((name, value)),
+        _ => Err(NO_LABELS),
+    });
+    Labels::new(pairs.collect::<Result<Vec<_>, _>>()?).map_err(|_| NO_LABELS)
+}
+
+fn read_replaced(text: &str) -> Result<Vec<ReplacedSecret>, Misread> {
+    let words: Vec<_> = text.split_ascii_whitespace().collect();
+    let replaced = words.chunks(4).map(|words| match words {
+        [digest, masked, drawn, works_until] => {
+            let drawn = if *drawn == "1" { "1" } else { "" };
+            let works_until = works_until.parse().map_err(|_| NO_DIGEST)?;
+            let works_until = Timestamp::from_unix_ms(works_until);
+            Ok(ReplacedSecret { secret: secret_of(digest, masked, drawn)?, works_until })
+        }
+        _ => Err(NO_DIGEST),
+    });
+    let replaced: Vec<_> = replaced.collect::<Result<_, _>>()?;
+    if replaced.len() > StoredKey::MOST_REPLACED { Err(NO_DIGEST) } else { Ok(replaced) }
+}
+
+fn secret_of(digest: &str, masked: &str, drawn: &str) -> Result<StoredSecret, Misread> {
+    let is_drawn = match drawn {
+        "" => false,
+        "1" => true,
+        _ => return Err(NO_DIGEST),
+    };
+    Ok(StoredSecret {
+        digest: digest.to_owned().try_into().map_err(|_| NO_DIGEST)?,
+        masked: MaskedKey::try_from(masked.to_owned()).map_err(|_| NO_DIGEST)?,
+        is_drawn,
     })
 }
 
@@ -85,3 +156,4 @@ fn plain(bytes: &[u8]) -> Result<&str, Misread> {
 }
 
 const NO_DIGEST: Misread = Misread::Corrupt("a digest of an access key that cannot be");
+const NO_LABELS: Misread = Misread::Corrupt("labels that cannot be");

@@ -876,10 +876,11 @@ fn inputs() -> Vec<(&'static str, Reads, Vec<u8>)> {
     };
     let texts =
         ["id", "workspace", "name", "digest", "masked"].map(|field| (field, b"ci".to_vec()));
-    let mut texts = [&texts[..], &[("format", b"1".to_vec()), ("version", b"3".to_vec())]].concat();
+    let numbers = ["format", "version", "created", "changed"].map(|field| (field, b"1".to_vec()));
+    let mut texts = [&texts[..], &numbers].concat();
     (texts[3].1, texts[4].1) = Default::default();
     let record = [
-        vec![3, 3, 7],
+        vec![3, 3, 9],
         hash(&[("g", hot()), ("am1", hot_asset()), ("o", hot_other())]),
         hash(&[("g", cold(0)), ("am1", cold_asset()), ("o", cold_other())]),
         hash(&texts),

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use limiter_conformance::fixtures::{
-    NOON, asset, millionths, named, request_id, requests_per_minute, spend,
+    NOON, access_key, asset, millionths, named, request_id, requests_per_minute, spend,
 };
 use limiter_core::{
-    AssetId, Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, Store, Thresholds,
-    Timestamp, Totals, WorkspaceId,
+    AssetId, Charge, KeyConfig, KeyId, KeyKind, KeyRotation, Limits, ManualClock, NewRecord,
+    Search, Store, StoredSecret, Thresholds, Timestamp, Totals, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 use limiter_redis::probe::Beliefs;
@@ -81,6 +81,33 @@ async fn each_operation_takes_as_many_trips_as_architecture_md_says() {
         let reset = async { one.reset(&world.workspace, &world.key).await.expect("a key") };
         assert_eq!(world.trips(one, reset).await, update);
         update
+    });
+    row("`rotate` of an access key whose old one works on, or ends at once", {
+        let [first, second, third] = ["first", "second", "third"]
+            .map(|name| StoredSecret::from(&access_key(&format!("the-{name}-access-key"))));
+        world.rotate(one, first, Duration::ZERO).await;
+        let works_on = world.trips(one, world.rotate(one, second, Duration::from_secs(60))).await;
+        world.advance(MINUTE);
+        world.rotate(one, first, Duration::ZERO).await;
+        format!(
+            "{works_on} or {}",
+            world.trips(one, world.rotate(one, third, Duration::ZERO)).await
+        )
+    });
+    row("a page of 100 keys with parallel limits, with what they have used", {
+        let limits = Limits::builder().parallel(3).build().expect("limits within bounds");
+        for number in 0..98 {
+            let config = named(&format!("key {number}")).with_global(limits.clone());
+            let id = config.name.as_str().parse().expect("an id");
+            let key = world.member(id, config);
+            one.create(key).await.expect("no other has its name");
+        }
+        world
+            .trips(one, async {
+                let page = one.list(&world.workspace, &Search::all().with_usage()).await;
+                assert_eq!(page.expect("an answer").usage.len(), 100);
+            })
+            .await
     });
     row("`peek`, `usage`, `history`", {
         let peek = async {
@@ -218,23 +245,30 @@ impl World {
         let processes = [connect().await, connect().await];
         let key: KeyId = "ci".parse().expect("an id");
         let workspace: WorkspaceId = "home".parse().expect("an id");
-        let new = |id: &KeyId, kind, config| NewRecord {
-            id: id.clone(),
-            workspace: workspace.clone(),
-            kind,
+        let world = Self { clock, processes, key, workspace };
+        let admin = world.member("admin".parse().expect("an id"), named("admin"));
+        let admin = NewRecord { kind: KeyKind::Admin, ..admin };
+        for key in [admin, world.member(world.key.clone(), config)] {
+            world.processes[0].create(key).await.expect("no other has its name");
+        }
+        world
+    }
+
+    fn member(&self, id: KeyId, config: KeyConfig) -> NewRecord {
+        NewRecord {
+            id,
+            workspace: self.workspace.clone(),
+            kind: KeyKind::Member,
             config,
             thresholds: Thresholds::DEFAULT,
             secret: None,
             bootstraps: false,
-        };
-        let admin = new(
-            &"admin".parse().expect("an id"),
-            KeyKind::Admin,
-            KeyConfig::named("admin").expect("a name"),
-        );
-        processes[0].create(admin).await.expect("an empty workspace");
-        processes[0].create(new(&key, KeyKind::Member, config)).await.expect("an admin is there");
-        Self { clock, processes, key, workspace }
+        }
+    }
+
+    async fn rotate(&self, process: &RedisStore, secret: StoredSecret, grace: Duration) {
+        let rotation = KeyRotation { id: self.key.clone(), secret, grace };
+        process.rotate(&self.workspace, &rotation).await.expect("it is a key");
     }
 
     /// The scripts that a process sends meanwhile.

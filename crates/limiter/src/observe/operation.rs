@@ -24,6 +24,7 @@ words! {
         Update = "update",
         Upsert = "upsert",
         Reset = "reset",
+        Rotate = "rotate",
         Delete = "delete",
     }
 }

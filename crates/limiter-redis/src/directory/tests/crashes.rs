@@ -1,6 +1,8 @@
 //! A client stops after each step of each change. Its steps stand or are undone, and other clients notice it for a lease at
 //! most.
 
+use std::time::Duration;
+
 use limiter_core::{KeysError, NewRecord, StoreError};
 use tokio::time::sleep;
 
@@ -8,7 +10,8 @@ use super::super::Waiting;
 use super::super::change::{Begin, Change, Entry, Finish, Intent, Need};
 use super::super::pointer::{Pointer, Set};
 use super::{
-    LEASE, World, admin, config, home, id, member, secret_of, some_day, update, with_secret,
+    LEASE, World, admin, config, home, id, member, rotation, secret_of, some_day, update,
+    with_secret,
 };
 use crate::records::Undone;
 use crate::servers::faults::Fault;
@@ -51,7 +54,7 @@ async fn a_crashed_deletion_is_healed() {
         let ci = id("ci");
         let intent = Intent {
             ceases_as_admin: Some(&ci),
-            ..Intent::with_pointer(&ci, Some(pointer.clone()))
+            ..Intent::with_pointers(&ci, vec![pointer.clone()])
         };
         let change = world.begin(&intent).await;
         if steps > 1 {
@@ -85,7 +88,7 @@ async fn a_crashed_update_is_healed() {
         world.create(admin("other")).await.unwrap();
         world.create(with_secret(admin("old"), SECRET)).await.unwrap();
         let (key, config) = (id("old"), config("new").with_expiry(some_day()));
-        let need = Need { id: &key, name: &config.name, masked: None };
+        let need = Need { id: &key, name: Some(&config.name), masked: None };
         let intent = Intent { needs: vec![need], ceases_as_admin: Some(&key), ..Intent::of(&key) };
         let change = world.begin(&intent).await;
         if updated {
@@ -105,6 +108,50 @@ async fn a_crashed_update_is_healed() {
         let deleted = world.delete("other").await;
         assert_eq!(deleted.is_ok(), !updated, "the other is the last if the update happened");
         assert_eq!(world.names().await, world.indexed_names().await);
+    }
+}
+
+#[tokio::test]
+async fn a_crashed_rotation_is_healed() {
+    let new = "efgh-of-the-rotation-stuv";
+    for steps in 1..=4 {
+        let world = World::with_short_lease().await;
+        world.create(with_secret(member("ci"), SECRET)).await.unwrap();
+        let before = world.keys_in_redis().await;
+        let rotation = rotation("ci", new, Duration::ZERO);
+        let (ci, digest) = (id("ci"), secret_of(SECRET).digest);
+        let (directory, records) = (&world.directory, &world.directory.records);
+        let old = directory.pointers_of(&ci, [digest]).await.unwrap();
+        let mut intent = Intent::with_pointers(&ci, old.clone());
+        let claimed = Pointer { digest: rotation.secret.digest, claim: intent.token.clone() };
+        intent.note(&ci, claimed);
+        let change = world.begin(&intent).await;
+        if steps > 1 {
+            let set = directory.pointers.set(&change, &rotation.secret.digest, &ci, None).await;
+            assert_is!(set, Ok(Set::Pointed));
+        }
+        if steps > 2 {
+            let found = records.read(&ci).await.unwrap().unwrap();
+            let rotated = found.stored.clone().rotated(&rotation, found.now);
+            records.rotate(&found, &rotated, change.not_after).await.unwrap();
+        }
+        if steps > 3 {
+            directory.pointers.remove(&old[0]).await.unwrap();
+        }
+        let (works, ended) = if steps > 2 { (new, SECRET) } else { (SECRET, new) };
+        let check = async |when: &str| {
+            assert_eq!(world.resolve(works).await, Some(ci.clone()), "{when}, {steps}");
+            assert_eq!(world.resolve(ended).await, None, "{when}, {steps}");
+        };
+        check("before the lease ends").await;
+        sleep(LEASE).await;
+        assert_eq!(world.names().await, ["ci"]);
+        assert!(!world.is_changing().await);
+        check("when it is healed").await;
+        assert_eq!(world.keys_in_redis().await, before, "{steps}");
+        world.create(with_secret(member("other"), ended)).await.unwrap();
+        let alike = with_secret(member("alike"), &works.replace("-of-", "-as-"));
+        assert_is!(world.create(alike).await, Err(KeysError::AccessKeyTaken));
     }
 }
 
@@ -134,7 +181,7 @@ async fn a_client_that_wakes_up_late_changes_nothing() {
     let created = world.create(member("next")).await.unwrap();
     let of_next = id("next");
     let next = world.begin(&Intent::of(&of_next)).await;
-    let entry = Entry::of(&created);
+    let entry = Entry::of(&created, None);
     let finished = world.directory.changes.finish(&change, &[(&key.id, Some(entry))]).await;
     assert_eq!(finished.unwrap(), Finish::Lost, "the change is another's");
     world.directory.changes.abandon(&change).await.unwrap();

@@ -236,8 +236,8 @@ async fn a_change_of_a_damaged_key_that_was_left_behind_blocks_nobody() {
         let digest = secret_of(SECRET).digest;
         let claim = world.directory.pointers.read(&digest).await.unwrap().unwrap().claim;
         let b = id("b");
-        let pointer = Some(Pointer { digest, claim });
-        let intent = Intent { ceases_as_admin: Some(&b), ..Intent::with_pointer(&b, pointer) };
+        let pointers = vec![Pointer { digest, claim }];
+        let intent = Intent { ceases_as_admin: Some(&b), ..Intent::with_pointers(&b, pointers) };
         world.begin(&intent).await;
         damage(&world, "b", STATE_GONE).await;
         sleep(LEASE).await;

@@ -122,15 +122,15 @@ async fn check(world: &World, workspace: &WorkspaceId, round: usize) {
     assert_eq!(indexed, names, "{case}");
     let admins: BTreeSet<String> =
         world.command(redis::cmd("SMEMBERS").arg(key(WorkspaceKey::Admins))).await;
-    let permanent = records.iter().filter(|found| Entry::of(&found.record).permanent_admin);
+    let permanent = records.iter().filter(|found| Entry::of_found(found).permanent_admin);
     let permanent: BTreeSet<_> = permanent.map(|found| found.record.id.to_string()).collect();
     assert_eq!(admins, permanent, "{case}");
     assert!(!permanent.is_empty(), "{case}");
     let taken: usize = world.command(redis::cmd("HLEN").arg(key(WorkspaceKey::Taken))).await;
-    let secrets = records.iter().filter(|found| found.secret.is_some()).count();
-    assert_eq!(taken, 2 * (records.len() + secrets), "{case}");
+    let masks = records.iter().filter(|found| found.stored.unique_mask().is_some()).count();
+    assert_eq!(taken, 2 * (records.len() + masks), "{case}");
     for found in &records {
-        if let Some(secret) = found.secret {
+        if let Some(secret) = found.stored.secret {
             let resolved = world.directory.resolve(&secret.digest).await.unwrap();
             assert_eq!(resolved.as_ref(), Some(&found.record.id), "{case}");
         }

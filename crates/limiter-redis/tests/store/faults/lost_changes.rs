@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use limiter_core::{
-    AccessKey, KeyConfig, KeyId, KeyKind, KeyRecord, KeysError, Limits, NewRecord, Search, Store,
-    StoreError, StoredSecret, Thresholds, WorkspaceId,
+    AccessKey, KeyConfig, KeyId, KeyKind, KeyRecord, KeyRotation, KeysError, Limits, NewRecord,
+    Search, Store, StoreError, StoredSecret, Thresholds, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 use limiter_test_servers::{Proxy, RedisServer};
@@ -53,6 +53,23 @@ async fn a_deletion_whose_replies_are_lost_has_happened_or_not() {
         "delete",
         async |scene, store| store.delete(&scene.workspace, &scene.id).await,
         |_, found| found.is_none(),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_whose_replies_are_lost_has_happened_or_not() {
+    each_reply_lost(
+        "rotate",
+        async |scene, store| {
+            let secret = StoredSecret::from(&scene.next_access_key);
+            let rotation = KeyRotation { id: scene.id.clone(), secret, grace: Duration::ZERO };
+            store.rotate(&scene.workspace, &rotation).await.map(drop)
+        },
+        |scene, found| {
+            let shown = found.as_ref().and_then(|key| key.access_key);
+            shown == Some(scene.next_access_key.masked())
+        },
     )
     .await;
 }
@@ -115,6 +132,8 @@ struct Scene {
     workspace: WorkspaceId,
     id: KeyId,
     access_key: AccessKey,
+    /// The one that a rotation gives it.
+    next_access_key: AccessKey,
 }
 
 impl Scene {
@@ -123,6 +142,8 @@ impl Scene {
             workspace: format!("workspace {number}").parse().unwrap(),
             id: format!("key {number}").parse().unwrap(),
             access_key: AccessKey::new(format!("sk-{number:03}-0123456789-{number:03}")).unwrap(),
+            next_access_key: AccessKey::new(format!("pk-{number:03}-0123456789-{number:03}"))
+                .unwrap(),
         }
     }
 
@@ -142,11 +163,14 @@ impl Scene {
         store.update(&self.workspace, &update(&self.id, 1, &config)).await.map(drop)
     }
 
-    /// Returns the key. It must be found by its access key and in the list if it exists, and only then.
+    /// Returns the key. It must be found by the access key of its record and in the list if it exists, and only then.
     async fn found(&self, store: &RedisStore) -> Option<KeyRecord> {
         let found = store.read(&self.id).await.unwrap();
-        let resolved = store.resolve(&self.access_key.digest()).await.unwrap();
-        assert_eq!(resolved.is_some(), found.is_some(), "by its access key");
+        let shown = found.as_ref().and_then(|key| key.access_key);
+        for access_key in [&self.access_key, &self.next_access_key] {
+            let resolved = store.resolve(&access_key.digest()).await.unwrap();
+            assert_eq!(resolved.is_some(), shown == Some(access_key.masked()), "{access_key}");
+        }
         let listed = store.list(&self.workspace, &Search::all()).await.unwrap().keys;
         let known = |key: &KeyRecord| (key.id.clone(), key.config.name.clone(), key.version);
         let listed: Vec<_> = listed.iter().map(known).collect();
@@ -192,7 +216,12 @@ async fn each_reply_lost(
         // A client that repeats the change is not stuck, and the index agrees.
         match change(&scene, &direct).await {
             Ok(()) => assert!(!is_so || what == "limits", "{what} {number}: it happened twice"),
-            Err(KeysError::IdTaken(_) | KeysError::NotFound(_) | KeysError::Conflict { .. }) => {
+            Err(
+                KeysError::IdTaken(_)
+                | KeysError::AccessKeyTaken
+                | KeysError::NotFound(_)
+                | KeysError::Conflict { .. },
+            ) => {
                 assert!(is_so, "{what} {number}: it had not happened");
             }
             other => panic!("{what} {number}, again: {other:?}"),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Crossing, DayHistory, Decision, KeyDigest, KeyId, KeyName, KeyRecord,
-    KeyUpdate, KeysError, NewRecord, Page, RecordId, RequestId, ReservationError, Search, Settled,
-    Store, StoreError, Totals, UpdatedKey, Usage, WorkspaceId, async_trait,
+    KeyRotation, KeyUpdate, KeysError, NewRecord, Page, RecordId, RequestId, ReservationError,
+    Search, Settled, Store, StoreError, Totals, UpdatedKey, Usage, WorkspaceId, async_trait,
 };
 use limiter_redis::RedisStore;
 
@@ -169,6 +169,14 @@ impl Store for Clients {
 
     async fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
         self.next().reset(workspace, id).await
+    }
+
+    async fn rotate(
+        &self,
+        workspace: &WorkspaceId,
+        rotation: &KeyRotation,
+    ) -> Result<KeyRecord, KeysError> {
+        self.next().rotate(workspace, rotation).await
     }
 
     async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
