@@ -108,6 +108,13 @@ impl Authenticator {
         Self { limiter, remote }
     }
 
+    /// Forgets which access keys belong to a key. Other processes remember them for a second at most.
+    pub(crate) fn forget(&self, id: &KeyId) {
+        if let Some(remote) = &self.remote {
+            remote.known.lock().forget(id);
+        }
+    }
+
     /// Finds the key of this access key, by at most one look-up.
     pub(crate) async fn identify(&self, access_key: &AccessKey) -> Result<KeyId, Refusal> {
         let Some(remote) = &self.remote else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use limiter::memory::MemoryStore;
 use limiter::redis::RedisStore;
-use limiter::{AccessKey, KeyConfig, KeyKind, KeysError, Limiter, NewKey, WorkspaceId};
+use limiter::{AccessKey, KeyConfig, KeysError, Limiter, NewKey, WorkspaceId};
 use thiserror::Error as ThisError;
 
 use crate::config::{ConfigError, Settings};
@@ -144,18 +144,12 @@ async fn admin(limiter: &Limiter, settings: &Settings) -> Result<Admin, StartErr
         None => new,
     };
     match (limiter.bootstrap(workspace.clone(), new).await, &settings.admin_key) {
-        (Ok(_), Some(_)) => Ok(Admin::Brought),
+        (Ok(admin), Some(_)) if !admin.record.is_expired() => Ok(Admin::Brought),
+        (Ok(_) | Err(KeysError::AlreadyBootstrapped), Some(_)) => {
+            Err(StartError::OtherAdmin(workspace.clone()))
+        }
         (Ok(created), None) => Ok(created.access_key.map_or(Admin::NotShown, Admin::Made)),
         (Err(KeysError::AlreadyBootstrapped), None) => Ok(Admin::NotShown),
-        (Err(KeysError::AlreadyBootstrapped), Some(access_key)) => {
-            match limiter.keys(access_key).get_by_access_key(access_key).await {
-                Ok(record) if record.kind == KeyKind::Admin && record.workspace == *workspace => {
-                    Ok(Admin::Brought)
-                }
-                Err(KeysError::Store(error)) => Err(failed(error.into())),
-                _ => Err(StartError::OtherAdmin(workspace.clone())),
-            }
-        }
         (Err(error), _) => Err(failed(error)),
     }
 }

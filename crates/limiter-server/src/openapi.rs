@@ -48,6 +48,7 @@ pub(crate) async fn document() -> impl IntoResponse {
         key::get,
         key::update,
         key::reset,
+        key::rotate,
         key::delete,
     ),
     components(schemas(ProblemSchema)),
@@ -109,7 +110,7 @@ mod tests {
         let reasons = &document["components"]["schemas"]["DenialReason"]["oneOf"];
         assert_eq!(reasons.as_array().unwrap().len(), 3, "{reasons:#}");
         let paths = document["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 11 + 7);
+        assert_eq!(paths.len(), 12 + 7);
         for (path, operations) in paths {
             let is_provider = crate::gateway::error_format(path).is_some();
             let kind = if is_provider { "application/json" } else { "application/problem+json" };

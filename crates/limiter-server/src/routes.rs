@@ -92,6 +92,7 @@ fn engine() -> Vec<Route> {
         ("/v1/keys", get(engine_keys::list).post(engine_keys::create).put(engine_key::upsert)),
         ("/v1/keys/{id}", get(engine_key::get).put(engine_key::update).delete(engine_key::delete)),
         ("/v1/keys/{id}/reset", post(engine_key::reset)),
+        ("/v1/keys/{id}/rotate", post(engine_key::rotate)),
         ("/v1/usage", get(engine_usage::usage)),
         ("/v1/history", get(engine_usage::history)),
     ]

@@ -1,11 +1,15 @@
 //! One key or group of a workspace.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use limiter::{Effective, KeyConfig, KeyId, KeyKind, KeyRecord, Upserted};
+use limiter::{
+    AccessKey, CreatedKey, Effective, InvalidValue, KeyConfig, KeyId, KeyKind, KeyPrefix,
+    KeyRecord, Rotation, Upserted,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -34,6 +38,9 @@ pub(crate) struct UpsertKey {
     /// has none.
     #[schema(min_length = 16, max_length = 256)]
     access_key: Option<String>,
+    /// The visible start of the access key of a key that is created: one that is drawn starts with it, and one of the caller's
+    /// must.
+    prefix: Option<KeyPrefix>,
     /// Whether a key that is created has no access key at all.
     #[serde(default)]
     without_access_key: bool,
@@ -88,9 +95,10 @@ pub(crate) async fn upsert(
     caller: Caller,
     JsonBody(request): JsonBody<UpsertKey>,
 ) -> Result<(StatusCode, Json<UpsertedKey>), Refusal> {
-    let UpsertKey { kind, config, id, beneath, access_key, without_access_key, effective } =
+    let UpsertKey { kind, config, id, beneath, access_key, prefix, without_access_key, effective } =
         request;
-    let new = CreateKey { kind, config, id, beneath, access_key, without_access_key }.read()?;
+    let new = CreateKey { kind, config, id, beneath, access_key, prefix, without_access_key };
+    let new = new.read()?;
     let (status, key, access_key) = match app.limiter.keys(&caller.0).upsert(new, effective).await?
     {
         Upserted::Created(created) => (StatusCode::CREATED, created.record, created.access_key),
@@ -172,6 +180,76 @@ pub(crate) async fn reset(
 ) -> Result<StatusCode, Refusal> {
     app.limiter.keys(&caller.0).reset(&key_id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// How the access key of a key is replaced.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RotateKey {
+    /// The seconds for which the old access key works on, at most 604,800 (7 days); 0 if left out: then all old ones are
+    /// refused from now on.
+    #[schema(minimum = 0, maximum = 604_800)]
+    grace_seconds: u32,
+    /// An access key of the caller's, 16 to 256 visible ASCII characters; drawn if left out.
+    #[schema(min_length = 16, max_length = 256)]
+    access_key: Option<String>,
+    /// The visible start of the new access key; that of the old one if left out.
+    prefix: Option<KeyPrefix>,
+}
+
+/// A key with a new access key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RotatedKey)]
+pub(crate) struct RotatedKey {
+    /// The key.
+    key: KeyRecord,
+    /// Its new access key, which is never shown again.
+    access_key: String,
+}
+
+impl RotateKey {
+    fn read(self) -> Result<Rotation, InvalidValue> {
+        let rotation = Rotation::with_grace(Duration::from_secs(self.grace_seconds.into()));
+        let rotation = match self.access_key {
+            Some(access_key) => rotation.with_access_key(AccessKey::new(access_key)?),
+            None => rotation,
+        };
+        Ok(match self.prefix {
+            Some(prefix) => rotation.with_prefix(prefix),
+            None => rotation,
+        })
+    }
+}
+
+/// Replace the access key of a key. The new one is shown this once.
+///
+/// The configuration of the key, its counts and its version stay as they are. Other processes refuse an access key that has ended
+/// within a second. If the answer was lost, rotate again: with a
+/// grace time, the access key that nobody has seen counts as one of the old ones.
+#[utoipa::path(
+    post, path = "/v1/keys/{id}/rotate", tag = "keys", request_body = RotateKey,
+    params(("id" = KeyId, Path, description = ID)),
+    responses(
+        (status = 200, description = "The key, and its new access key", body = RotatedKey),
+        RequestProblems,
+        BodyProblems,
+        (status = 403, description = "A member key rotates no keys", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "A living key has this access key", body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn rotate(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segment(id): Segment,
+    JsonBody(request): JsonBody<RotateKey>,
+) -> Result<Json<RotatedKey>, Refusal> {
+    let (id, rotation) = (key_id(&id)?, request.read()?);
+    let rotated = app.limiter.keys(&caller.0).rotate(&id, &rotation).await?;
+    app.authenticator.forget(&id);
+    let CreatedKey { record: key, access_key, .. } = rotated;
+    let access_key = access_key.map_or_else(String::new, |key| key.expose().to_owned());
+    Ok(Json(RotatedKey { key, access_key }))
 }
 
 /// Delete a key or an empty group for good.

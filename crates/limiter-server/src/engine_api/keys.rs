@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use limiter::{
-    AccessKey, CreatedKey, KeyConfig, KeyId, KeyKind, KeyName, KeyRecord, Keys, KeysError, NewKey,
-    Page, Search,
+    AccessKey, CreatedKey, KeyConfig, KeyId, KeyKind, KeyName, KeyPrefix, KeyRecord, Keys,
+    KeysError, NewKey, Page, Search,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -44,6 +44,8 @@ pub(crate) struct CreateKey {
     /// An access key of the caller's, 16 to 256 visible ASCII characters; drawn if left out. A group has none.
     #[schema(min_length = 16, max_length = 256)]
     pub(super) access_key: Option<String>,
+    /// The visible start of its access key: one that is drawn starts with it, and one of the caller's must.
+    pub(super) prefix: Option<KeyPrefix>,
     /// Whether the key has no access key at all.
     #[serde(default)]
     pub(super) without_access_key: bool,
@@ -112,6 +114,8 @@ pub(crate) struct ListQuery {
     name_contains: Option<String>,
     beneath: Option<KeyId>,
     page_size: Option<usize>,
+    #[serde(default)]
+    usage: bool,
 }
 
 /// A page of the keys and groups of an admin key's workspace, by the bytes of their names.
@@ -124,6 +128,7 @@ pub(crate) struct ListQuery {
         ("name_contains" = Option<String>, Query, description = "Only keys whose name contains this text, in upper or lower case"),
         ("beneath" = Option<KeyId>, Query, description = "Only keys and groups beneath this group, directly or not"),
         ("page_size" = Option<usize>, Query, description = "The most keys of a page: 1 to 1,000, 100 if left out", minimum = 1, maximum = 1000),
+        ("usage" = Option<bool>, Query, description = "Whether to show what each of the keys has used: `usage`, in the order of `keys`"),
     ),
     responses(
         (status = 200, description = "Some of the keys, and where the next page starts", body = Page),
@@ -145,6 +150,9 @@ pub(crate) async fn list(
     }
     if let Some(after) = query.after {
         search = search.after(after);
+    }
+    if query.usage {
+        search = search.with_usage();
     }
     let page = app.limiter.keys(&caller.0).search(&search).await?;
     metrics::damaged_keys(page.damaged.len());
@@ -173,6 +181,10 @@ impl CreateKey {
             (_, Some(id), None) => of_kind(self.config).with_id(id),
             (_, None, Some(group)) => of_kind(self.config).beneath(group),
             (_, None, None) => of_kind(self.config),
+        };
+        let key = match self.prefix {
+            Some(prefix) => key.with_prefix(prefix),
+            None => key,
         };
         match (self.access_key, self.without_access_key) {
             (None, false) => Ok(key),

@@ -178,6 +178,7 @@ fn kinds_of_requests(key: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         ("PUT", "/v1/keys"),
         ("PUT", "/v1/keys/none"),
         ("POST", "/v1/keys/none/reset"),
+        ("POST", "/v1/keys/none/rotate"),
         ("GET", "/openapi.json"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),

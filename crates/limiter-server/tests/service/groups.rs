@@ -247,6 +247,7 @@ async fn a_group_of_another_workspace_does_not_exist() {
                     ("PUT", format!("/v1/keys/{id}"), update.clone()),
                     ("DELETE", format!("/v1/keys/{id}"), Value::Null),
                     ("POST", format!("/v1/keys/{id}/reset"), Value::Null),
+                    ("POST", format!("/v1/keys/{id}/rotate"), json!({})),
                     ("GET", format!("/v1/usage?key_id={id}"), Value::Null),
                     ("GET", format!("/v1/history?key_id={id}"), Value::Null),
                     ("GET", format!("/v1/keys?beneath={id}"), Value::Null),

@@ -268,7 +268,7 @@ fn wait_ms(decision: &Value, rule: &str) -> u64 {
     wait.num_milliseconds().try_into().expect("the decision comes before the reset")
 }
 
-fn instant(value: &Value) -> DateTime<FixedOffset> {
+pub(crate) fn instant(value: &Value) -> DateTime<FixedOffset> {
     let text = value.as_str().expect("it is a text");
     DateTime::parse_from_rfc3339(text).expect("it is of RFC 3339")
 }

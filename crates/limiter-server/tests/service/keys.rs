@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::headers::instant;
 use crate::support::{ADMIN, Answer, MODEL, Running};
 
 impl Running {
@@ -100,6 +101,81 @@ fn a_reset_frees_a_key_and_its_history_goes_on() {
         server.get(ADMIN, "/v1/history?key_id=nobody").assert_problem(404);
         server.get(&key, "/v1/history?days=0").assert_problem(400);
         server.get(&key, "/v1/history?days=401").assert_problem(400);
+    }
+}
+
+#[test]
+fn an_access_key_is_rotated_with_and_without_a_grace() {
+    for server in Running::on_each_store() {
+        let new = json!({"config": {"name": "ci"}, "prefix": "sk-acme-"});
+        let created = server.put("/v1/keys", &new);
+        assert_eq!(created.status, 201, "{created:?}");
+        let path =
+            format!("/v1/keys/{}/rotate", created.body["key"]["id"].as_str().expect("an id"));
+        let access_key = |answer: &Answer| answer.body["access_key"].as_str().map(str::to_owned);
+        let first = access_key(&created).expect("it is shown once");
+        let rotate = |request: Value| server.post(ADMIN, &path, &request);
+
+        let rotated = rotate(json!({"grace_seconds": 3_600}));
+        assert_eq!(rotated.status, 200, "{rotated:?}");
+        let second = access_key(&rotated).expect("it is shown once");
+        let key = &rotated.body["key"];
+        for (shown, whole) in
+            [(&key["access_key"], &second), (&key["replaced"][0]["access_key"], &first)]
+        {
+            let (start, end) = (&whole[..12], &whole[whole.len() - 4..]);
+            assert_eq!(*shown, json!(format!("{start}****{end}")));
+        }
+        for access_key in [&first, &second] {
+            assert_eq!(server.outcome(access_key, json!({})), json!("allowed"));
+        }
+        let brought = "an-access-key-of-the-caller";
+        let leaked = rotate(json!({"access_key": brought}));
+        assert_eq!((leaked.status, access_key(&leaked).as_deref()), (200, Some(brought)));
+        assert_eq!(server.outcome(brought, json!({})), json!("allowed"));
+        for access_key in [&first, &second] {
+            server.post(access_key, "/v1/check", &json!({})).assert_problem(401);
+        }
+
+        rotate(json!({"access_key": brought})).assert_problem(409);
+        rotate(json!({"grace_seconds": 604_801})).assert_problem(400);
+        rotate(json!({"prefix": "sk acme"})).assert_problem(400);
+        rotate(json!({"access_key": "an-access-key-of-mine", "prefix": "sk-"})).assert_problem(400);
+        server.call("POST", brought, &path, "{}").assert_problem(403);
+        server.post(ADMIN, "/v1/keys/nobody/rotate", &json!({})).assert_problem(404);
+    }
+}
+
+#[test]
+fn a_key_has_labels_and_times_and_a_page_shows_what_keys_have_used() {
+    for server in Running::on_each_store() {
+        let labels = json!({"team": "search", "tier": ""});
+        let created = server.put("/v1/keys", &json!({"config": {"name": "ci", "labels": labels}}));
+        let (key, access_key) = (&created.body["key"], &created.body["access_key"]);
+        assert_eq!((created.status, &key["labels"]), (201, &labels), "{created:?}");
+        assert_eq!(key["created_at"], key["changed_at"]);
+        let path = format!("/v1/keys/{}", key["id"].as_str().expect("an id"));
+        let renamed = json!({"version": 1, "config": {"name": "renamed", "labels": labels}});
+        let renamed = server.put(&path, &renamed);
+        assert_eq!(renamed.body["created_at"], key["created_at"], "{renamed:?}");
+        assert!(instant(&renamed.body["changed_at"]) > instant(&key["created_at"]), "{renamed:?}");
+        let many: serde_json::Map<_, _> =
+            (0..17).map(|number| (format!("label {number}"), json!("x"))).collect();
+        let many = json!({"config": {"name": "other", "labels": many}});
+        server.put("/v1/keys", &many).assert_problem(400);
+
+        assert_eq!(
+            server.outcome(access_key.as_str().expect("it is shown"), json!({})),
+            json!("allowed")
+        );
+        let page = server.get(ADMIN, "/v1/keys?usage=true");
+        let names: Vec<_> = page.body["keys"].as_array().expect("keys").iter().collect();
+        let place = names.iter().position(|key| key["name"] == "renamed").expect("it is listed");
+        let usage = &page.body["usage"][place];
+        let alone =
+            server.get(ADMIN, &format!("/v1/usage?key_id={}", key["id"].as_str().expect("an id")));
+        assert_eq!(usage["scopes"], alone.body["scopes"], "{page:?}");
+        assert!(server.get(ADMIN, "/v1/keys").body.get("usage").is_none());
     }
 }
 
