@@ -176,11 +176,9 @@ impl fmt::Display for Bill {
 
 /// Creates a key with a daily limit, so that all of its calls are counted.
 async fn key(limiter: &Limiter) -> Result<KeyId, Box<dyn Error>> {
-    let admin = NewKey::admin(KeyConfig::named("admin")?);
-    let admin = limiter.bootstrap("acme".parse()?, admin).await?.record.id;
     let limits = Limits::builder().tokens_per_day(1_000_000).build()?;
     let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits)).with_id("ci".parse()?);
-    Ok(limiter.keys_as(&admin).create(ci).await?.record.id)
+    Ok(limiter.workspace("acme")?.create(ci).await?.record.id)
 }
 
 fn default_file() -> PathBuf {

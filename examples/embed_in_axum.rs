@@ -20,13 +20,11 @@ use tokio::net::TcpListener;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let limiter = Limiter::in_memory();
-    let admin = NewKey::admin(KeyConfig::named("ops")?).without_access_key();
-    let admin = limiter.bootstrap("acme".parse()?, admin).await?.record.id;
     let limits = Limits::builder().requests_per_minute(3).build()?;
     // The global limits hold for whatever name a caller makes up; ids of assets are case-sensitive.
     let global = Limits::builder().requests_per_minute(10).build()?;
     let config = KeyConfig::named("demo")?.with_global(global).with_asset("gpt-5".parse()?, limits);
-    let key = limiter.keys_as(&admin).create(NewKey::member(config)).await?;
+    let key = limiter.workspace("acme")?.create(NewKey::member(config)).await?;
     let key = key.access_key.ok_or("a key has an access key unless it is made without one")?;
 
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());

@@ -95,11 +95,9 @@ impl Service {
             .connect(move || RedisStore::connect(url.clone()))
             .await;
         let limiter = Limiter::from(store);
-        let admin = NewKey::admin(KeyConfig::named("ops")?).without_access_key();
-        let admin = limiter.bootstrap(name.parse()?, admin).await?.record.id;
         let limits = Limits::builder().requests_per_day(LIMIT).build()?;
         let key = NewKey::member(KeyConfig::named("ci")?.with_global(limits));
-        let key = limiter.keys_as(&admin).create(key).await?.record.id;
+        let key = limiter.workspace(name)?.create(key).await?.record.id;
         Ok(Self { name, limiter, key, total: Tally::default() })
     }
 

@@ -34,8 +34,6 @@ const PROMPT: &str = "Tell me about the sea, and do take your time";
 async fn main() -> Result<(), Box<dyn Error>> {
     // The limiter's clock stands, so that no minute ends before the table is printed.
     let limiter = Limiter::in_memory_on(&ManualClock::at(START));
-    let admin = NewKey::admin(KeyConfig::named("ops")?).without_access_key();
-    let admin = limiter.bootstrap("acme".parse()?, admin).await?.record.id;
     let upstream = serve(Router::new().route("/chat", post(answer))).await?;
     let gateway = Gateway { limiter: limiter.clone(), upstream, client: client() };
     let gateway = serve(Router::new().route("/chat", post(chat)).with_state(gateway)).await?;
@@ -50,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for caller in callers {
         let limits = Limits::builder().tokens_per_minute(caller.limit).build()?;
         let key = NewKey::member(KeyConfig::named(caller.name)?.with_global(limits));
-        let key = limiter.keys_as(&admin).create(key).await?;
+        let key = limiter.workspace("acme")?.create(key).await?;
         let access_key = key.access_key.ok_or("a key has one unless it is made without")?;
 
         let Received { tokens, told, ending } = caller.call(gateway, &access_key).await?;

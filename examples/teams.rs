@@ -15,9 +15,7 @@ use limiter::{
 async fn main() -> Result<(), Box<dyn Error>> {
     let clock = ManualClock::at(START);
     let limiter = Limiter::in_memory_on(&clock);
-    let admin = NewKey::admin(KeyConfig::named("ops")?).without_access_key();
-    let admin = limiter.bootstrap("home".parse()?, admin).await?.record.id;
-    let keys = limiter.keys_as(&admin);
+    let keys = limiter.workspace("home")?;
     create(&keys).await?;
 
     // A call meets the limits of its key, of its team and of the company: whichever is stricter decides.

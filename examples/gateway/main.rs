@@ -63,10 +63,8 @@ async fn listen(address: &str, limiter: Limiter) -> Result<(), Failure> {
 
 /// Creates a key with limits for all its calls and for `gpt-5`, and a key for one call a day.
 async fn keys(limiter: &Limiter) -> Result<[(KeyId, AccessKey); 2], Failure> {
-    let admin = NewKey::admin(KeyConfig::named("ops")?).without_access_key();
-    let admin = limiter.bootstrap("acme".parse()?, admin).await?.record.id;
     let create = async |config: KeyConfig| -> Result<_, Failure> {
-        let key = limiter.keys_as(&admin).create(NewKey::member(config)).await?;
+        let key = limiter.workspace("acme")?.create(NewKey::member(config)).await?;
         Ok((key.record.id, key.access_key.ok_or("it has an access key")?))
     };
     let global = Limits::builder().requests_per_minute(60).tokens_per_day(10_000).build()?;

@@ -26,11 +26,9 @@ use crate::standing::Standing;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let limiter = Limiter::in_memory_on(&ManualClock::at("2026-01-01T12:00:29Z".parse()?));
-/// # let admin = NewKey::admin(KeyConfig::named("admin")?);
-/// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
 /// let limits = Limits::builder().requests_per_minute(50).build()?;
 /// # let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits));
-/// # let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+/// # let key = limiter.workspace("team-a")?.create(ci).await?.record.id;
 /// let decision = limiter.check_and_consume(&key, None, &Charge::request()).await?;
 ///
 /// let mut headers = HeaderMap::new();

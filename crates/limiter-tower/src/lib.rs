@@ -15,11 +15,9 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let limiter = Limiter::in_memory();
-//! # let admin = NewKey::admin(KeyConfig::named("admin")?);
-//! # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
 //! let limits = Limits::builder().requests_per_day(1).build()?;
 //! let config = KeyConfig::named("ci")?.with_asset("gpt-5".parse()?, limits);
-//! let key = limiter.keys_as(&admin).create(NewKey::member(config)).await?;
+//! let key = limiter.workspace("team-a")?.create(NewKey::member(config)).await?;
 //! let access_key = key.access_key.expect("it is generated");
 //!
 //! let layer = RateLimitLayer::builder(limiter)
