@@ -231,7 +231,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`KeysError::NotFound`], [`KeysError::LastAdmin`] or [`KeysError::NotEmpty`], or a store error.
     async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>;
 
-    /// Lists a page of the living keys of a workspace, by the bytes of their names. A key whose data cannot be read is
+    /// Lists a page of the living keys of a workspace, by the bytes of their names. A key whose data is damaged is
     /// listed in [`Page::damaged`] and does not stop the others.
     ///
     /// # Errors
@@ -456,7 +456,7 @@ pub struct Page {
     /// Where the next page starts: the next search is `after` this name. Null on the last page.
     #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub next: Option<KeyName>,
-    /// Keys of this page whose stored data cannot be read, by the bytes of their names. They count towards the size of
+    /// Keys of this page whose stored data is damaged, by the bytes of their names. They count towards the size of
     /// the page. To delete such a key frees its name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<DamagedKey>,
@@ -465,7 +465,7 @@ pub struct Page {
     pub usage: Vec<Usage>,
 }
 
-/// A key whose stored data cannot be read: it is damaged, or a later version wrote it.
+/// A key whose stored data is damaged: it cannot be read, has the id or the name of another key, or a later version wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct DamagedKey {

@@ -179,7 +179,7 @@ impl Keys {
         let names = self.names_of(of.key);
         let read = &self.scripts.read;
         let reply = self.run(read, names, of.fields(), false, Lane::Shared).await?;
-        let found = read_found(&reply, of).map_err(|misread| self.misread(of.key, misread))?;
+        let found = read_found(&reply, of).map_err(|(id, misread)| self.misread(&id, misread))?;
         self.saw(found.now);
         match &found.known {
             Some(known) => self.learn(of, known),
@@ -530,21 +530,28 @@ pub(crate) fn put_changed(
     parts(request) != unchanged
 }
 
-/// Reads what `read` answers for the fields of a call.
-fn read_found(reply: &Value, of: Subject<'_>) -> Result<Found, Misread> {
-    let Value::Array(parts) = reply else { return Err(NOT_AN_ANSWER) };
-    let [seconds, micros, hashes @ ..] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
-    let now = bytes(seconds).zip(bytes(micros)).ok_or(NOT_AN_ANSWER)?;
-    let levels = hashes.chunks_exact(2).map(|level| {
+/// Reads what `read` answers for the fields of a call. An error comes with the level whose data is damaged.
+fn read_found(reply: &Value, of: Subject<'_>) -> Result<Found, (KeyId, Misread)> {
+    let of_key = |misread| (of.key.clone(), misread);
+    let parts = match reply {
+        Value::Array(parts) => parts.as_slice(),
+        _ => &[],
+    };
+    let [seconds, micros, hashes @ ..] = parts else { return Err(of_key(NOT_AN_ANSWER)) };
+    let now = bytes(seconds).zip(bytes(micros)).ok_or(NOT_AN_ANSWER);
+    let now = now.and_then(|(seconds, micros)| time_of(seconds, micros)).map_err(of_key)?;
+    let read = |level: &[Value]| {
         let [Value::Array(hot), Value::Array(cold)] = level else {
             return Err(Misread::WrongType);
         };
         let at =
             |number: usize| (hot.get(number).and_then(bytes), cold.get(number).and_then(bytes));
         found(at(0), at(1), at(2), of.asset)
-    });
-    let known = all_of(levels.collect::<Result<_, _>>()?, of.key.depth())?;
-    Ok(Found { now: time_of(now.0, now.1)?, known })
+    };
+    let levels = of.key.levels().zip(hashes.chunks_exact(2));
+    let levels = levels.map(|(id, level)| read(level).map_err(|misread| (id, misread)));
+    let known = all_of(levels.collect::<Result<_, _>>()?, of.key.depth()).map_err(of_key)?;
+    Ok(Found { now, known })
 }
 
 fn number(number: usize) -> Vec<u8> {

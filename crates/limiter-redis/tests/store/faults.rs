@@ -19,3 +19,4 @@ mod rights;
 mod sentinel;
 mod slots;
 mod stalled;
+mod worker;

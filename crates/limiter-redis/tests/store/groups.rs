@@ -7,10 +7,10 @@ use limiter_conformance::fixtures::{
 };
 use limiter_core::{
     Charge, Decision, KeyConfig, KeyKind, Limits, ManualClock, NewRecord, Store, Thresholds,
-    Timestamp,
+    Timestamp, with_causes,
 };
 use limiter_redis::RedisStore;
-use limiter_test_servers::shared;
+use limiter_test_servers::{fresh_name, shared};
 
 use crate::common;
 
@@ -52,16 +52,32 @@ async fn a_call_of_a_group_changes_nothing() {
     assert_eq!(world.store.state(&key_id("g")).await.expect("an answer"), before);
 }
 
+/// The error named the key of the call, and an operator deleted that one.
+#[tokio::test]
+async fn a_damaged_group_is_named_by_the_error_of_its_keys() {
+    for (damaged, other) in [("{g}", "{g}/k"), ("{g}/k", "{g}")] {
+        let world = World::new(named("g")).await;
+        let hash = format!("{}:k:{damaged}", world.prefix);
+        shared().command(&["HSET", &hash, "g", "no record"]);
+        let decided = world.store.check_and_consume(&key_id("g/k"), None, &Charge::request()).await;
+        let error = with_causes(&decided.expect_err("it cannot be decided"));
+        assert!(error.contains(&format!("{hash}\"")), "{error}");
+        assert!(!error.contains(&format!(":k:{other}\"")), "{error}");
+    }
+}
+
 /// The group `g`, and its key `g/k` without limits.
 struct World {
     store: RedisStore,
     clock: ManualClock,
+    prefix: String,
 }
 
 impl World {
     async fn new(group: KeyConfig) -> Self {
         let clock = ManualClock::at(NOON);
-        let store = common::empty(shared().url()).clock(clock.clone());
+        let prefix = fresh_name("groups");
+        let store = common::empty(shared().url()).key_prefix(&prefix).clock(clock.clone());
         let store = store.command_deadline(Duration::from_secs(5)).connect().await;
         let store = store.expect("the test server accepts a store");
         let key = named("k").with_global(Limits::NONE);
@@ -77,7 +93,7 @@ impl World {
             };
             store.create(new).await.expect("the id is free");
         }
-        Self { store, clock }
+        Self { store, clock, prefix }
     }
 
     async fn call(&self, id: &str) -> Decision {

@@ -152,6 +152,20 @@ async fn each_operation_takes_as_many_trips_as_architecture_md_says() {
     });
     row("`settle` repeated", world.trips(one, world.settle(one, "r5", 5)).await);
 
+    let world = World::new(large()).await;
+    let [one, other] = &world.processes;
+    let key = world.beneath_groups().await;
+    row("a call of a key beneath three groups, cold or warm", {
+        let cold = world.trips(one, world.admit_as(one, &key)).await;
+        format!("{cold} or {}", world.trips(one, world.admit_as(one, &key)).await)
+    });
+    row("the first call after another process has saved other limits of its outermost group", {
+        let group = key.groups().next().expect("it has three");
+        world.admit_as(one, &key).await;
+        world.save_as(other, &group, &large_but(7)).await;
+        world.trips(one, world.admit_as(one, &key)).await
+    });
+
     let world = World::new(per_minute(10)).await;
     let [one, _] = &world.processes;
     world.admit(one, None).await;
@@ -266,6 +280,18 @@ impl World {
         }
     }
 
+    /// Creates a key beneath three groups, each of which has limits.
+    async fn beneath_groups(&self) -> KeyId {
+        let key: KeyId = "acme/search/team/ci".parse().expect("an id");
+        for level in key.levels() {
+            let config = KeyConfig { name: named(level.as_str()).name, ..large() };
+            let kind = if level == key { KeyKind::Member } else { KeyKind::Group };
+            let new = NewRecord { kind, ..self.member(level, config) };
+            self.processes[0].create(new).await.expect("no other has its name");
+        }
+        key
+    }
+
     async fn rotate(&self, process: &RedisStore, secret: StoredSecret, grace: Duration) {
         let rotation = KeyRotation { id: self.key.clone(), secret, grace };
         process.rotate(&self.workspace, &rotation).await.expect("it is a key");
@@ -290,6 +316,11 @@ impl World {
         assert!(decision.is_charged(), "{decision:?}");
     }
 
+    async fn admit_as(&self, process: &RedisStore, key: &KeyId) {
+        let decision = process.check_and_consume(key, None, &Charge::request()).await;
+        assert!(decision.expect("an answer").is_charged());
+    }
+
     async fn admit_all(&self, process: &RedisStore) {
         for asset in [None, Some("m1"), WITHOUT_LIMITS] {
             self.admit(process, asset).await;
@@ -303,11 +334,15 @@ impl World {
     }
 
     async fn save(&self, process: &RedisStore, config: &KeyConfig) {
-        let record = Store::read(process, &self.key).await.expect("an answer").expect("a key");
+        self.save_as(process, &self.key, config).await;
+    }
+
+    async fn save_as(&self, process: &RedisStore, key: &KeyId, config: &KeyConfig) {
+        let record = Store::read(process, key).await.expect("an answer").expect("a key");
+        let config = KeyConfig { name: record.config.name, ..config.clone() };
         // Only the update counts.
         process.take_trips();
-        let updated =
-            process.update(&self.workspace, &update(&self.key, record.version, config)).await;
+        let updated = process.update(&self.workspace, &update(key, record.version, &config)).await;
         updated.expect("the version is right");
     }
 

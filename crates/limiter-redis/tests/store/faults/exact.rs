@@ -2,8 +2,6 @@
 //! fires once, in one of the two.
 
 use std::env;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use limiter_core::{Charge, KeyConfig, KeyId, KeyKind, Limits, Store, Unit};
@@ -12,6 +10,7 @@ use limiter_test_servers::RedisServer;
 use tokio::task::JoinSet;
 
 use super::load::{connect, create, create_a};
+use super::worker::{Worker, ready, say};
 
 #[tokio::test]
 async fn two_processes_admit_exactly_the_limit_of_requests() {
@@ -98,8 +97,7 @@ fn worker() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (admitted, fired) = runtime.block_on(async {
         let store = connect(url).await;
-        println!("ready");
-        std::io::stdin().read_line(&mut String::new()).unwrap();
+        ready();
         let mut tasks = JoinSet::new();
         for task in 0..TASKS {
             let (store, mut keys) = (store.clone(), keys.clone());
@@ -123,7 +121,7 @@ fn worker() {
         let (admitted, fired): (Vec<u64>, Vec<_>) = tasks.join_all().await.into_iter().unzip();
         (admitted.iter().sum::<u64>(), fired.concat().join(","))
     });
-    println!("\n{ADMITTED}{admitted}={fired}");
+    say(&format!("\n{ADMITTED}{admitted}={fired}"));
 }
 
 /// The amounts that the rules of a key have counted.
@@ -150,41 +148,21 @@ fn assert_each_fired_once(fired: Vec<u8>, also: Vec<u8>) {
 
 /// Returns, for each of the two processes, the number of allowed calls and the thresholds that fired.
 fn race(server: &RedisServer, keys: &str, tokens: u64) -> [(u64, Vec<u8>); 2] {
+    let (url, tokens) = (server.url(), tokens.to_string());
     let start = || {
-        Command::new(env::current_exe().unwrap())
-            .args(["--exact", "faults::exact::worker", "--ignored", "--nocapture"])
-            .env(URL, server.url())
-            .env(KEYS, keys)
-            .env(TOKENS, tokens.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap()
+        let variables = [(URL, &*url), (KEYS, keys), (TOKENS, &tokens)];
+        Worker::start("faults::exact::worker", &variables)
     };
     let mut workers = [start(), start()];
-    let mut outputs =
-        workers.each_mut().map(|worker| BufReader::new(worker.stdout.take().unwrap()));
-    for output in &mut outputs {
-        line_with(output, "ready");
-    }
-    for worker in &mut workers {
-        worker.stdin.take().unwrap().write_all(b"go\n").unwrap();
-    }
-    let seen = outputs.each_mut().map(|output| {
-        let line = line_with(output, ADMITTED);
+    workers.iter_mut().for_each(Worker::go);
+    workers.map(|mut worker| {
+        let line = worker.line_with(ADMITTED);
         let (admitted, fired) = line.trim()[ADMITTED.len()..].split_once('=').unwrap();
         let fired = fired.split(',').filter(|percent| !percent.is_empty());
-        (admitted.parse().unwrap(), fired.map(|percent| percent.parse().unwrap()).collect())
-    });
-    for mut worker in workers {
-        assert!(Child::wait(&mut worker).unwrap().success());
-    }
-    seen
-}
-
-fn line_with(output: &mut impl BufRead, words: &str) -> String {
-    let line = output.lines().map(Result::unwrap).find(|line| line.contains(words));
-    line.unwrap_or_else(|| panic!("a worker ended without {words:?}"))
+        let fired = fired.map(|percent| percent.parse().unwrap()).collect();
+        assert!(worker.lines().count() > 0 && worker.passed());
+        (admitted.parse().unwrap(), fired)
+    })
 }
 
 /// Waits until midnight is not near: a day limit would be reset within a race.

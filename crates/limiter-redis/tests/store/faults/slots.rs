@@ -1,9 +1,8 @@
 //! Two processes with 100 tasks each on one parallel limit, one of which is killed with calls open: never more are open than the limit
 //! allows, and the slots of the dead come back when they expire.
 
+use std::collections::BTreeMap;
 use std::env;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::load::{create, create_a, patient};
+use super::worker::{Worker, ready, say};
 
 #[tokio::test]
 async fn callers_that_are_killed_leak_no_slot_and_open_none_too_many() {
@@ -32,13 +32,13 @@ async fn callers_that_are_killed_leak_no_slot_and_open_none_too_many() {
     }
     let (mut most_open, mut killed_with, mut leaked) = (0, 0, 0);
     for round in 0..ROUNDS {
-        let mut workers = [0, 1].map(|number| Worker::start(&server, &keys[number], round, number));
+        let mut workers = [0, 1].map(|number| start(&server, &keys[number], round, number));
         workers.iter_mut().for_each(Worker::go);
         thread::sleep(Duration::from_millis(150));
-        workers[1].process.kill().unwrap();
+        workers[1].kill();
         let killed_at = Instant::now();
         thread::sleep(Duration::from_millis(100));
-        let [survivor, killed] = workers.map(Worker::calls);
+        let [survivor, killed] = workers.map(calls);
         let calls: Vec<Call> = survivor.into_iter().chain(killed).collect();
         let open = most_at_once(&calls);
         assert!(open <= LIMIT, "round {round}: {open} are open at once");
@@ -83,8 +83,7 @@ fn worker() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = connect(url).await;
-        say("ready");
-        std::io::stdin().read_line(&mut String::new()).unwrap();
+        ready();
         let ends = Instant::now() + Duration::from_millis(220);
         let mut tasks = JoinSet::new();
         for task in 0..TASKS {
@@ -120,64 +119,32 @@ struct Call {
     expires: u64,
 }
 
-struct Worker {
-    process: Child,
-    output: BufReader<std::process::ChildStdout>,
+fn start(server: &RedisServer, key: &KeyId, round: u32, number: usize) -> Worker {
+    let (url, name) = (server.url(), format!("{round}-{number}"));
+    let variables = [(URL, &*url), (KEY, key.as_str()), (NAME, &name)];
+    Worker::start("faults::slots::worker", &variables)
 }
 
-impl Worker {
-    fn start(server: &RedisServer, key: &KeyId, round: u32, number: usize) -> Self {
-        let mut process = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "faults::slots::worker", "--ignored", "--nocapture"])
-            .env(URL, server.url())
-            .env(KEY, key.as_str())
-            .env(NAME, format!("{round}-{number}"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("ready") {
-            line.clear();
-            assert_ne!(output.read_line(&mut line).unwrap(), 0, "the worker has ended");
-        }
-        Self { process, output }
-    }
-
-    fn go(&mut self) {
-        self.process.stdin.take().unwrap().write_all(b"go\n").unwrap();
-    }
-
-    /// Waits for its end, and returns its calls.
-    fn calls(mut self) -> Vec<Call> {
-        let mut calls = std::collections::BTreeMap::new();
-        for line in self.output.by_ref().lines().map_while(Result::ok) {
-            let words: Vec<_> = line.split_whitespace().collect();
-            match words[..] {
-                ["begins", id, at, asked_at] => {
-                    // The server counts whole milliseconds.
-                    let held_for = SLOT.as_micros() as u64 - 1_000;
-                    let expires = asked_at.parse::<u64>().unwrap() + held_for;
-                    let call = Call { begins: at.parse().unwrap(), ends: None, expires };
-                    calls.insert(id.to_owned(), call);
-                }
-                ["ends", id, at] => {
-                    calls.get_mut(id).expect("it has begun").ends = Some(at.parse().unwrap());
-                }
-                _ => {}
+/// Waits for the end of a process, and returns its calls.
+fn calls(mut worker: Worker) -> Vec<Call> {
+    let mut calls = BTreeMap::new();
+    for line in worker.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            ["begins", id, at, asked_at] => {
+                // The server counts whole milliseconds.
+                let held_for = SLOT.as_micros() as u64 - 1_000;
+                let expires = asked_at.parse::<u64>().unwrap() + held_for;
+                let call = Call { begins: at.parse().unwrap(), ends: None, expires };
+                calls.insert(id.to_owned(), call);
             }
+            ["ends", id, at] => {
+                calls.get_mut(id).expect("it has begun").ends = Some(at.parse().unwrap());
+            }
+            _ => {}
         }
-        self.process.wait().unwrap();
-        calls.into_values().collect()
     }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    calls.into_values().collect()
 }
 
 /// The most calls that were certainly open at the same time. One whose process died holds its slot until that expires.
@@ -209,11 +176,6 @@ async fn open_slots(store: &RedisStore, group: &KeyId) -> u64 {
     let usage = store.usage(group).await.unwrap().unwrap();
     let mut rules = usage.scopes[0].rules.iter();
     rules.find(|state| state.rule.is_parallel()).expect("it has a parallel limit").used
-}
-
-/// Says a line in one write, so that a process that is killed leaves no part of one.
-fn say(line: &str) {
-    std::io::stdout().lock().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// In microseconds.
