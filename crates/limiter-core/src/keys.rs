@@ -1,13 +1,20 @@
-//! Management of a workspace's keys, by the rights of the calling key.
+//! Management of a workspace's keys, by the rights of the calling key or as the owner.
 
-use crate::access_key::{AccessKey, Entropy, KeyPrefix, generate_key_id};
+mod batch;
+mod draft;
+
+use self::batch::Batch;
+use self::draft::Draft;
+use crate::access_key::{AccessKey, Entropy};
 use crate::clock::Timestamp;
-use crate::config::{Effective, KeyConfig, KeyKind, NewAccess, NewId, NewKey, Rotation};
-use crate::error::{BoxError, CallError, InvalidValue, KeysError, StoreError};
+use crate::config::{Effective, KeyConfig, KeyKind};
+use crate::error::{BoxError, InvalidValue, KeysError};
 use crate::history::DayHistory;
-use crate::key::{CreatedKey, KeyRecord, StoredSecret};
+use crate::key::{CreatedKey, KeyRecord};
 use crate::names::{KeyId, WorkspaceId};
-use crate::store::{KeyRotation, KeyUpdate, NewRecord, Page, Search, Store, UpdatedKey};
+use crate::new_key::{NewAccess, NewId, NewKey, Rotation};
+use crate::search::{Page, Search};
+use crate::store::{KeyRotation, KeyUpdate, NewRecord, Store, UpdatedKey};
 use crate::thresholds::Thresholds;
 use crate::usage::Usage;
 
@@ -195,13 +202,9 @@ impl<'a> Keys<'a> {
         if count > max {
             return Err(InvalidValue::TooManyKeys { count, max }.into());
         }
-        let begin = |key| match Draft::of(key, self.issuer.thresholds) {
-            Ok(draft) => Progress::Left(Box::new(draft)),
-            Err(error) => Progress::Ended(Box::new(Err(error))),
-        };
-        let keys = keys.into_iter().map(begin).collect();
-        let (store, entropy) = (self.store, &self.issuer.entropy);
-        Ok(Batch { store, entropy, workspace, keys, failed: false }.create().await)
+        let drafts = keys.into_iter().map(|key| Draft::of(key, self.issuer.thresholds));
+        let batch = Batch::new(self.store, &self.issuer.entropy, workspace, drafts);
+        Ok(batch.create().await)
     }
 
     /// Reads a key of the workspace.
@@ -505,158 +508,6 @@ pub const fn check_admin_remains(permanent_admins: usize) -> Result<(), KeysErro
     if permanent_admins > 1 { Ok(()) } else { Err(KeysError::LastAdmin) }
 }
 
-/// A key to be created, whose configuration was checked.
-struct Draft {
-    key: NewKey,
-    /// Those of the limiter.
-    thresholds: Thresholds,
-}
-
-impl Draft {
-    fn of(key: NewKey, thresholds: Thresholds) -> Result<Self, KeysError> {
-        key.config.check()?;
-        let brought = matches!(key.access, NewAccess::Brought(_));
-        match (&key.id, key.kind) {
-            (NewId::Chosen(id), KeyKind::Admin) => check_admin_id(id)?,
-            (NewId::DrawnBeneath(group), KeyKind::Admin) => check_admin_id(&group.child("a")?)?,
-            (_, KeyKind::Group) if brought => return Err(InvalidValue::GroupAccessKey.into()),
-            _ => {}
-        }
-        Ok(Self { key, thresholds })
-    }
-
-    fn is_generated(&self) -> bool {
-        matches!(self.key.access, NewAccess::Generated)
-    }
-
-    /// Returns the record to create, with a newly drawn id and access key where the caller chose none.
-    fn draw(
-        &self,
-        entropy: &Entropy,
-        workspace: &WorkspaceId,
-        bootstraps: bool,
-    ) -> Result<(NewRecord, Option<AccessKey>), KeysError> {
-        let NewKey { kind, config, id, access, prefix } = &self.key;
-        let (access_key, secret) = access.draw(entropy, *prefix)?.unzip();
-        let record = NewRecord {
-            id: match id {
-                NewId::Chosen(id) => id.clone(),
-                NewId::DrawnBeneath(group) => {
-                    group.child(generate_key_id(entropy).map_err(KeysError::Entropy)?)?
-                }
-                NewId::Drawn => generate_key_id(entropy).map_err(KeysError::Entropy)?,
-            },
-            workspace: workspace.clone(),
-            kind: *kind,
-            config: config.clone(),
-            thresholds: self.thresholds,
-            secret,
-            bootstraps,
-        };
-        Ok((record, access_key))
-    }
-}
-
-impl NewAccess {
-    /// Returns the access key, drawn if the caller brought none, and what of it is stored.
-    fn draw(
-        &self,
-        entropy: &Entropy,
-        prefix: Option<KeyPrefix>,
-    ) -> Result<Option<(AccessKey, StoredSecret)>, KeysError> {
-        Ok(match (self, prefix) {
-            (Self::None, _) => None,
-            (Self::Generated, prefix) => {
-                let drawn = AccessKey::generate(entropy, prefix).map_err(KeysError::Entropy)?;
-                let secret = StoredSecret::drawn(&drawn);
-                Some((drawn, secret))
-            }
-            (Self::Brought(brought), prefix) => {
-                let brought = match prefix {
-                    Some(prefix) => brought.clone().with_prefix(prefix)?,
-                    None => brought.clone(),
-                };
-                let secret = StoredSecret::from(&brought);
-                Some((brought, secret))
-            }
-        })
-    }
-}
-
-/// Keys that are created together.
-struct Batch<'a> {
-    store: &'a dyn Store,
-    entropy: &'a Entropy,
-    workspace: WorkspaceId,
-    keys: Vec<Progress>,
-    failed: bool,
-}
-
-/// A key of a batch: to be created, or its result.
-enum Progress {
-    Left(Box<Draft>),
-    Ended(Box<Result<CreatedKey, KeysError>>),
-}
-
-impl Batch<'_> {
-    async fn create(mut self) -> Vec<Result<CreatedKey, KeysError>> {
-        for _ in 0..ATTEMPTS {
-            let places = 0..self.keys.len();
-            let left = |place: &usize| matches!(self.keys[*place], Progress::Left(_));
-            let left: Vec<usize> = places.filter(left).collect();
-            for part in left.chunks(CREATED_TOGETHER) {
-                self.create_part(part).await;
-            }
-        }
-        let result = |key| match key {
-            Progress::Ended(result) => *result,
-            Progress::Left(_) => Err(KeysError::AccessKeyTaken),
-        };
-        self.keys.into_iter().map(result).collect()
-    }
-
-    async fn create_part(&mut self, places: &[usize]) {
-        let (mut records, mut drawn) = (Vec::new(), Vec::new());
-        for place in places {
-            let Progress::Left(draft) = &self.keys[*place] else { continue };
-            if self.failed {
-                self.end(*place, Err(StoreError::not_tried().into()));
-                continue;
-            }
-            match draft.draw(self.entropy, &self.workspace, false) {
-                Ok((record, access_key)) => {
-                    records.push(record);
-                    drawn.push((*place, draft.is_generated(), access_key));
-                }
-                Err(error) => self.end(*place, Err(error)),
-            }
-        }
-        if records.is_empty() {
-            return;
-        }
-        let created = self.store.create_many(records).await;
-        let created = created.unwrap_or_else(|error| {
-            error.spread(drawn.len()).map(|error| Err(error.into())).collect()
-        });
-        let mut created = created.into_iter();
-        for (place, is_generated, access_key) in drawn {
-            match created.next() {
-                // Another key has the same prefix and ends as the generated one: it is drawn again.
-                Some(Err(KeysError::AccessKeyTaken)) if is_generated => {}
-                Some(created) => {
-                    self.failed |= matches!(&created, Err(error) if error.is_outage());
-                    self.end(place, created.map(|record| CreatedKey { record, access_key }));
-                }
-                None => self.end(place, Err(StoreError::not_answered().into())),
-            }
-        }
-    }
-
-    fn end(&mut self, place: usize, result: Result<CreatedKey, KeysError>) {
-        self.keys[place] = Progress::Ended(Box::new(result));
-    }
-}
-
 impl<'a> From<&'a AccessKey> for Caller<'a> {
     fn from(access_key: &'a AccessKey) -> Self {
         Self::AccessKey(access_key)
@@ -678,6 +529,3 @@ impl From<WorkspaceId> for Caller<'_> {
 /// The ends of a key have 47 bits: even among a million keys of one workspace, the chance that this many
 /// in a row collide is below 2^-400.
 const ATTEMPTS: usize = 16;
-/// The number of keys in one call of the store. Each such call has the deadline of one change of keys, and a caller
-/// that goes away stops the next one.
-const CREATED_TOGETHER: usize = 100;

@@ -57,6 +57,7 @@ mod limits;
 mod messages;
 mod meter;
 mod names;
+mod new_key;
 mod object;
 #[cfg(feature = "utoipa")]
 mod openapi;
@@ -69,6 +70,7 @@ pub mod reservation;
 mod rule;
 mod rules;
 mod schedule;
+mod search;
 mod settled;
 mod state;
 mod store;
@@ -85,7 +87,7 @@ pub use access_key::{AccessKey, KeyDigest, KeyPrefix, MaskedKey};
 pub use async_trait::async_trait;
 pub use charge::Charge;
 pub use clock::{ManualClock, Timestamp};
-pub use config::{Effective, KeyConfig, KeyKind, NewKey, Other, Rotation};
+pub use config::{Effective, KeyConfig, KeyKind, Other};
 pub use configure::Change;
 pub use credits::Credits;
 pub use crossing::Crossing;
@@ -105,6 +107,7 @@ pub use levels::{LevelPlace, LevelSet, Levels, LevelsMut};
 pub use limits::{Limit, Limits, LimitsBuilder, MAX_COUNT};
 pub use meter::{ANY, Ladder, Meter, STOPS, Stops, Take};
 pub use names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
+pub use new_key::{NewKey, Rotation};
 pub use object::Object;
 pub use parallel::{Parallel, Slots};
 pub use prepare::{Admission, AdmittedScope};
@@ -113,12 +116,10 @@ pub use reservation::ReservationError;
 pub use rule::{Measure, Rule, Scope, Unit};
 pub use rules::{RuleState, Violation};
 pub use schedule::{Pending, ScopeState, Since};
+pub use search::{DamagedKey, Page, Search};
 pub use settled::{LateEvent, Settled, SettledAs};
 pub use state::{AssetHint, CreditUsage, KeySettings, KeyState, LocatedAsset, Place, ScopeId};
-pub use store::{
-    CreateResults, DamagedKey, KeyRotation, KeyUpdate, Listener, NewRecord, Page, Search, Store,
-    UpdatedKey,
-};
+pub use store::{CreateResults, KeyRotation, KeyUpdate, Listener, NewRecord, Store, UpdatedKey};
 pub use thresholds::Thresholds;
 pub use throttle::Throttle;
 pub use totals::Totals;

@@ -1,25 +1,24 @@
 //! Keys at their own slot: state and record, created, changed, read and deleted together.
 
-use std::collections::BTreeMap;
+mod reading;
+
 use std::iter;
 use std::sync::Arc;
 
 use limiter_core::operation::Operation;
 use limiter_core::{
-    Change, DayHistory, KeyDigest, KeyId, KeyKind, KeyRecord, KeyState, KeyUpdate, KeysError,
-    LevelPlace, NewRecord, Place, RequestId, Scope, ScopeId, StoreError, StoredKey, Timestamp,
-    UpdatedKey, Usage, WorkspaceId,
+    Change, KeyDigest, KeyId, KeyKind, KeyRecord, KeyState, KeyUpdate, KeysError, LevelPlace,
+    NewRecord, Place, Scope, ScopeId, StoredKey, Timestamp, UpdatedKey, WorkspaceId,
 };
 use redis::Value;
 
+pub(crate) use self::reading::READ_TOGETHER;
 use crate::answer::{Answer, Ended};
 use crate::error::CommandError;
 use crate::keys::{COLD, HOT, Keys, Request, Subject, put_changed};
-use crate::keyspace::Keyspace;
 use crate::schema::{
-    GLOBAL, HashFields, Known, KnownLevels, Layout, Misread, NOT_AN_ANSWER, Stamp, bytes,
-    closed_days, read_until, scope_field, secret_fields, stored_key, time_of, whole_key,
-    write_asset, write_global, written_labels,
+    GLOBAL, Known, KnownLevels, Layout, Stamp, bytes, scope_field, secret_fields, write_asset,
+    write_global, written_labels,
 };
 use crate::script::Script;
 use crate::servers::Lane;
@@ -56,127 +55,6 @@ pub(crate) struct Remains {
 impl Records {
     pub(crate) const fn new(keys: Keys) -> Self {
         Self(keys)
-    }
-
-    /// Reads a living key.
-    pub(crate) async fn read(&self, id: &KeyId) -> Result<Option<Found>, StoreError> {
-        Ok(self.inspect(id).await?)
-    }
-
-    /// What the keys of one slot have in common; nothing distinguishes keys without a cluster.
-    pub(crate) fn slot_of(&self, id: &KeyId) -> Option<String> {
-        self.0.servers.is_cluster().then(|| Keyspace::tag(id).into_owned())
-    }
-
-    /// Reads living keys in one trip: those of a cluster must have one slot. Each that exists comes with its record, or with
-    /// what is wrong with it.
-    pub(crate) async fn read_many(
-        &self,
-        ids: &[KeyId],
-    ) -> Result<Vec<(KeyId, Result<Found, StoreError>)>, StoreError> {
-        let keyspace = &self.0.keyspace;
-        let keys: Vec<_> = ids
-            .iter()
-            .flat_map(|id| [keyspace.hot(id), keyspace.cold(id), keyspace.record(id)])
-            .collect();
-        let reply = self.0.read_all(INSPECT, &keys, &[]).await?;
-        let unread = |misread| match ids.first() {
-            Some(id) => StoreError::from(self.0.misread(id, misread)),
-            None => StoreError::not_tried(),
-        };
-        let Value::Array(parts) = &reply else { return Err(unread(NOT_AN_ANSWER)) };
-        let [seconds, micros, hashes @ ..] = parts.as_slice() else {
-            return Err(unread(NOT_AN_ANSWER));
-        };
-        let read = ids.iter().zip(hashes.chunks_exact(3)).filter_map(|(id, hashes)| {
-            let of_key = [&[seconds.clone(), micros.clone()], hashes].concat();
-            let found = Found::of(&of_key).and_then(|found| match found {
-                Some(found) if found.record.id != *id => Err(OF_ANOTHER_KEY),
-                found => Ok(found),
-            });
-            let found = found.map_err(|misread| self.0.misread(id, misread).into()).transpose()?;
-            Some((id.clone(), found))
-        });
-        Ok(read.collect())
-    }
-
-    /// The usage of a living key.
-    pub(crate) async fn usage(&self, id: &KeyId) -> Result<Option<Usage>, StoreError> {
-        let Some(key) = self.inspect(id).await? else { return Ok(None) };
-        Ok(self.usage_of(&[key]).await?.pop())
-    }
-
-    /// What these keys have used, with their slots as they are by now: those of one slot of a cluster are read together, and
-    /// without a cluster all.
-    pub(crate) async fn usage_of(&self, keys: &[Found]) -> Result<Vec<Usage>, StoreError> {
-        let mut states: Vec<_> =
-            keys.iter().map(|key| (&key.stored.id, key.known.state.clone())).collect();
-        let mut together: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
-        for (place, (id, state)) in states.iter().enumerate() {
-            if state.parallel_limits().next().is_some() {
-                together.entry(self.slot_of(id)).or_default().push(place);
-            }
-        }
-        for places in together.values().flat_map(|places| places.chunks(READ_TOGETHER)) {
-            let of_places = states.iter_mut().enumerate();
-            let of_places = of_places.filter(|(place, _)| places.contains(place));
-            self.add_slots(of_places.map(|(_, (id, state))| (*id, state)).collect()).await?;
-        }
-        let used = keys.iter().zip(&states);
-        Ok(used.map(|(key, (_, state))| Usage::of(state, key.now)).collect())
-    }
-
-    /// What a living key has counted on each of the last days.
-    pub(crate) async fn history(
-        &self,
-        id: &KeyId,
-        days: u16,
-    ) -> Result<Option<Vec<DayHistory>>, StoreError> {
-        let keyspace = &self.0.keyspace;
-        let keys = [keyspace.hot(id), keyspace.cold(id), keyspace.record(id), keyspace.history(id)];
-        let reply = self.0.read_all(HISTORY, &keys, &[]).await?;
-        let days = days.min(self.0.history_days);
-        let read = || {
-            let Value::Array(parts) = &reply else { return Err(NOT_AN_ANSWER) };
-            let [key @ .., closed] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
-            let Some(key) = Found::of(key)? else { return Ok(None) };
-            Ok(Some(DayHistory::of(&key.known.state, closed_days(closed)?, days, key.now)))
-        };
-        Ok(read().map_err(|misread| self.0.misread(id, misread))?)
-    }
-
-    /// The state of a living key.
-    pub(crate) async fn state(&self, id: &KeyId) -> Result<Option<KeyState>, StoreError> {
-        let Some(mut key) = self.inspect(id).await? else { return Ok(None) };
-        self.add_slots(vec![(id, &mut key.known.state)]).await?;
-        Ok(Some(key.known.state))
-    }
-
-    /// Adds the slots that reservations hold, where levels have parallel limits, in one trip.
-    async fn add_slots(&self, levels: Vec<(&KeyId, &mut KeyState)>) -> Result<(), CommandError> {
-        let scopes_of = |state: &KeyState| -> Vec<_> {
-            state.parallel_limits().map(|(scope, _)| scope.clone()).collect()
-        };
-        let levels = levels.into_iter().map(|(id, state)| (id, scopes_of(state), state));
-        let levels: Vec<_> = levels.filter(|(_, scopes, _)| !scopes.is_empty()).collect();
-        let sets = levels.iter().flat_map(|(id, scopes, _)| {
-            scopes.iter().map(|scope| self.0.keyspace.slots(id, scope))
-        });
-        let sets: Vec<_> = sets.collect();
-        if sets.is_empty() {
-            return Ok(());
-        }
-        let reply = self.0.read_all(SLOTS, &sets, &[]).await?;
-        let mut sets = sets_of(&reply).iter();
-        for (id, scopes, state) in levels {
-            for scope in scopes {
-                let held = sets.next().ok_or(NOT_AN_ANSWER).and_then(read_slots);
-                for (key, id, until) in held.map_err(|misread| self.0.misread(id, misread))? {
-                    state.hold_slot(scope.clone(), (key, id), until);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Creates state and record, unless there is one, or the server's time is past `not_after`.
@@ -526,17 +404,6 @@ impl Records {
         vec![self.0.keyspace.hot(id), self.0.keyspace.cold(id)]
     }
 
-    async fn inspect(&self, id: &KeyId) -> Result<Option<Found>, CommandError> {
-        let keyspace = &self.0.keyspace;
-        let keys = [keyspace.hot(id), keyspace.cold(id), keyspace.record(id)];
-        let reply = self.0.read_all(INSPECT, &keys, &[]).await?;
-        let key = Found::read(&reply).map_err(|misread| self.0.misread(id, misread))?;
-        if key.as_ref().is_some_and(|key| key.record.id != *id) {
-            return Err(self.0.misread(id, OF_ANOTHER_KEY));
-        }
-        Ok(key)
-    }
-
     async fn send(
         &self,
         name: &'static str,
@@ -566,42 +433,6 @@ impl Records {
     }
 }
 
-impl Found {
-    fn read(reply: &Value) -> Result<Option<Self>, Misread> {
-        let Value::Array(parts) = reply else { return Err(NOT_AN_ANSWER) };
-        Self::of(parts)
-    }
-
-    /// Whether a caller with the access key of this digest is this key.
-    pub(crate) fn answers_to(&self, digest: &KeyDigest) -> bool {
-        self.stored.answers_to(digest, self.now)
-    }
-
-    /// Every scope that is counted.
-    pub(crate) fn scopes(&self) -> Vec<ScopeId> {
-        self.known.state.every_scope().map(|(id, _)| id).collect()
-    }
-
-    /// A key from the time, and from its three hashes.
-    fn of(parts: &[Value]) -> Result<Option<Self>, Misread> {
-        let [seconds, micros, hot, cold, record] = parts else {
-            return Err(NOT_AN_ANSWER);
-        };
-        let [hot, cold, record] = [hot, cold, record].map(HashFields::read);
-        let (hot, cold, record) = (hot?, cold?, record?);
-        if record.is_empty() {
-            // All of them are written and deleted together.
-            let lost = Misread::Corrupt("its record is gone, its counts are not");
-            return if hot.is_empty() { Ok(None) } else { Err(lost) };
-        }
-        let (seconds, micros) = bytes(seconds).zip(bytes(micros)).ok_or(NOT_AN_ANSWER)?;
-        let (now, stored) = (time_of(seconds, micros)?, stored_key(&record)?);
-        let known = whole_key(&hot, &cold)?;
-        let record = KeyRecord::of(&stored, &known.state, now);
-        Ok(Some(Self { record, stored, now, known }))
-    }
-}
-
 impl From<CommandError> for Undone {
     fn from(error: CommandError) -> Self {
         Self::Failed(error)
@@ -616,33 +447,6 @@ impl From<KeysError> for Undone {
 
 pub(crate) fn not_found(id: &KeyId) -> KeysError {
     KeysError::NotFound(id.to_string())
-}
-
-/// A slot: the key and the id of the reservation that holds it, and until when.
-type Slot = (KeyId, RequestId, Timestamp);
-
-/// What `read` answers for sets of slots, after the time.
-fn sets_of(reply: &Value) -> &[Value] {
-    match reply {
-        Value::Array(parts) => parts.get(2..).unwrap_or_default(),
-        _ => &[],
-    }
-}
-
-/// The reservations that hold a slot of a set, and until when.
-fn read_slots(set: &Value) -> Result<Vec<Slot>, Misread> {
-    let slot = |pair: &[Value]| {
-        let (holder, score) = bytes(&pair[0]).zip(bytes(&pair[1])).ok_or(NOT_AN_ANSWER)?;
-        let holder = str::from_utf8(holder).ok().and_then(|holder| holder.split_once("//"));
-        let (key, id) = holder.ok_or(NO_HOLDER)?;
-        let holder = key.parse().ok().zip(id.parse().ok());
-        let (key, id) = holder.ok_or(NO_HOLDER)?;
-        Ok((key, id, read_until(score)?))
-    };
-    match set {
-        Value::Array(list) => list.chunks_exact(2).map(slot).collect(),
-        _ => Err(Misread::WrongType),
-    }
 }
 
 /// Puts a field of the record of a key.
@@ -682,8 +486,6 @@ fn beginning(state: &KeyState) -> Operation {
     operation
 }
 
-/// Bounds how long one script keeps the server, also where keys have many assets.
-pub(crate) const READ_TOGETHER: usize = 25;
 /// The number of the record's key in a request: after the hot and the cold one.
 const RECORD: usize = 3;
 /// Of the record of its group, when it is created, and of what lies beneath that.
@@ -695,14 +497,9 @@ const GROUP: &str = "group";
 const CREATE: &str = "create";
 const RESET: &str = "reset";
 const ROTATE: &str = "rotate";
-const HISTORY: &str = "history";
 const UPDATE: &str = "configure";
 const REMOVE: &str = "remove";
-const INSPECT: &str = "inspect";
 const REMAINS: &str = "remains";
 const BENEATH: &str = "beneath";
-const SLOTS: &str = "slots";
-const OF_ANOTHER_KEY: Misread = Misread::Corrupt("its record is that of another key");
-const NO_HOLDER: Misread = Misread::Corrupt("a slot that no reservation holds");
 /// The format of records.
 const FORMAT: &str = "1";
