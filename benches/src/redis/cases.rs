@@ -19,7 +19,9 @@ pub enum Case {
     Trivial,
     /// Everything fits: eight rules, a budget and an expiry are checked, and the answer has the rest of each.
     Plain,
-    /// The same call of no asset: four rules and a budget, all in one record.
+    /// The same with a limit by the month beside the eight.
+    Month,
+    /// As [`Plain`](Self::Plain), of no asset: four rules and a budget, all in one record.
     Global,
     /// As [`Plain`](Self::Plain), by a client that does not know the limits of the key.
     LimitsMiss,
@@ -62,9 +64,10 @@ pub enum Case {
 
 impl Case {
     /// Every case, in the order of counting.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Trivial,
         Self::Plain,
+        Self::Month,
         Self::Global,
         Self::LimitsMiss,
         Self::Denied,
@@ -92,6 +95,7 @@ impl Case {
         match self {
             Self::Trivial => "instructions_trivial",
             Self::Plain => "instructions_plain",
+            Self::Month => "instructions_month",
             Self::Global => "instructions_global",
             Self::LimitsMiss => "instructions_limits_miss",
             Self::Denied => "instructions_denied",
@@ -123,6 +127,7 @@ impl Case {
         match self {
             Self::Trivial => trivial(url, decisions).await,
             Self::Plain => plain_decisions(&Keys::connect(url).await, 1, decisions).await,
+            Self::Month => month_decisions(&Keys::connect(url).await, decisions).await,
             Self::Global => global_decisions(&Keys::connect(url).await, decisions).await,
             Self::LimitsMiss => limits_miss(url, decisions).await,
             Self::Denied => denied(url, decisions).await,
@@ -169,6 +174,13 @@ async fn plain_decisions(keys: &Keys, assets: usize, decisions: usize) {
     keys.create(0, assets).await;
     for _ in 0..=decisions {
         keys.allow(0, assets - 1).await;
+    }
+}
+
+async fn month_decisions(keys: &Keys, decisions: usize) {
+    keys.create_with_month(0).await;
+    for _ in 0..=decisions {
+        keys.allow(0, 0).await;
     }
 }
 

@@ -70,6 +70,15 @@ impl Keys {
         self.create_with(key, limits.build().expect("valid limits"), 1).await;
     }
 
+    /// Creates a key with a limit by the month beside those of the others.
+    ///
+    /// # Panics
+    /// If it exists already.
+    pub async fn create_with_month(&self, key: usize) {
+        let limits = ours::limits().to_builder().requests_per_month(1 << 46);
+        self.create_with(key, limits.build().expect("valid limits"), 1).await;
+    }
+
     pub(super) async fn create_with(&self, key: usize, global: Limits, assets: usize) {
         self.create_level(KeyKind::Member, id(key), key, global, assets).await;
     }

@@ -149,6 +149,13 @@ const ROWS: &[Row] = &[
         "the requests of the day are used up",
     ),
     counted(
+        "month_over_plain",
+        Target::AtMost(1.08),
+        "instructions_month",
+        PLAIN,
+        "a limit by the month beside the eight",
+    ),
+    counted(
         "rollover_over_plain",
         Target::AtMost(1.35),
         "instructions_rollover_manual",

@@ -1,5 +1,7 @@
 //! One key of a workspace over `/v1`: upserts, updates, resets and histories; and what the wire of the aiXplain SDK shows of it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::headers::instant;
@@ -155,6 +157,8 @@ fn a_key_has_labels_and_times_and_a_page_shows_what_keys_have_used() {
         assert_eq!((created.status, &key["labels"]), (201, &labels), "{created:?}");
         assert_eq!(key["created_at"], key["changed_at"]);
         let path = format!("/v1/keys/{}", key["id"].as_str().expect("an id"));
+        // The clock in memory is a few milliseconds late.
+        std::thread::sleep(Duration::from_millis(50));
         let renamed = json!({"version": 1, "config": {"name": "renamed", "labels": labels}});
         let renamed = server.put(&path, &renamed);
         assert_eq!(renamed.body["created_at"], key["created_at"], "{renamed:?}");
