@@ -11,6 +11,7 @@ use crate::config::{Effective, KeyConfig, KeyKind};
 use crate::error::{BoxError, InvalidValue, KeysError};
 use crate::history::DayHistory;
 use crate::key::{CreatedKey, KeyRecord};
+use crate::managed::{ManagedAs, ManagedKey, Report};
 use crate::names::{KeyId, WorkspaceId};
 use crate::new_key::{NewAccess, NewId, NewKey, Rotation};
 use crate::search::{Page, Search};
@@ -53,11 +54,19 @@ pub enum Upserted {
     Updated(UpdatedKey),
 }
 
-/// The settings by which keys are made: a source of random bytes, and the thresholds of keys that set none.
+/// The settings by which keys are made: a source of random bytes, the thresholds of keys that set none, and a function that is
+/// called for each management operation.
 #[derive(Debug)]
 pub struct Issuer {
     entropy: Entropy,
     thresholds: Thresholds,
+    report: Report,
+}
+
+/// On whose behalf a key is managed, and in which workspace.
+struct Manager {
+    admin: Option<KeyId>,
+    workspace: WorkspaceId,
 }
 
 impl Issuer {
@@ -66,7 +75,15 @@ impl Issuer {
     pub fn new(
         entropy: impl Fn(&mut [u8]) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
-        Self { entropy: Entropy::new(entropy), thresholds: Thresholds::default() }
+        let (entropy, thresholds) = (Entropy::new(entropy), Thresholds::default());
+        Self { entropy, thresholds, report: Report::NONE }
+    }
+
+    /// Sets a function that is called for each management operation that has taken effect, before its caller is answered. It
+    /// must not block. An update that changes nothing is none, nor is one whose outcome is unknown.
+    #[must_use]
+    pub fn on_managed(self, report: impl Fn(&ManagedKey<'_>) + Send + Sync + 'static) -> Self {
+        Self { report: Report::to(report), ..self }
     }
 
     /// Sets the thresholds of keys that are created or updated without thresholds of their own.
@@ -92,7 +109,8 @@ impl Issuer {
         if !is_permanent_admin(admin.kind, admin.config.expires_at) {
             return Err(KeysError::FirstMustBeAdmin);
         }
-        match self.create(store, workspace.clone(), admin.clone(), true).await {
+        let manager = Manager { admin: None, workspace: workspace.clone() };
+        match self.create(store, &manager, admin.clone(), true).await {
             Err(KeysError::AlreadyBootstrapped) => {
                 let id = match (&admin.access, admin.id) {
                     (NewAccess::Brought(access_key), _) => {
@@ -123,20 +141,29 @@ impl Issuer {
     async fn create(
         &self,
         store: &dyn Store,
-        workspace: WorkspaceId,
+        manager: &Manager,
         key: NewKey,
         bootstraps: bool,
     ) -> Result<CreatedKey, KeysError> {
         let draft = Draft::of(key, self.thresholds)?;
         for _ in 0..ATTEMPTS {
-            let (record, access_key) = draft.draw(&self.entropy, &workspace, bootstraps)?;
+            let (record, access_key) = draft.draw(&self.entropy, &manager.workspace, bootstraps)?;
             match store.create(record).await {
                 // Another key has the same prefix and ends as the generated one: draw again.
                 Err(KeysError::AccessKeyTaken) if draft.is_generated() => {}
-                created => return created.map(|record| CreatedKey { record, access_key }),
+                created => {
+                    let record = created?;
+                    self.managed(manager, &record.id, ManagedAs::Created);
+                    return Ok(CreatedKey { record, access_key });
+                }
             }
         }
         Err(KeysError::AccessKeyTaken)
+    }
+
+    fn managed(&self, manager: &Manager, key: &KeyId, change: ManagedAs) {
+        let Manager { admin, workspace } = manager;
+        self.report.send(&ManagedKey { by: admin.as_ref(), workspace, key, change });
     }
 }
 
@@ -160,8 +187,8 @@ impl<'a> Keys<'a> {
     /// one; [`KeysError::Invalid`] for too many assets, an admin key in a group or an access key of a group; an error about the
     /// caller; or a store error.
     pub async fn create(&self, key: NewKey) -> Result<CreatedKey, KeysError> {
-        let workspace = self.managed().await?;
-        self.issuer.create(self.store, workspace, key, false).await
+        let manager = self.manager().await?;
+        self.issuer.create(self.store, &manager, key, false).await
     }
 
     /// Creates up to [`MAX_CREATED_AT_ONCE`](Self::MAX_CREATED_AT_ONCE) keys in the caller's workspace, much faster than
@@ -197,14 +224,19 @@ impl<'a> Keys<'a> {
         &self,
         keys: Vec<NewKey>,
     ) -> Result<Vec<Result<CreatedKey, KeysError>>, KeysError> {
-        let workspace = self.managed().await?;
+        let manager = self.manager().await?;
         let (count, max) = (keys.len(), Self::MAX_CREATED_AT_ONCE);
         if count > max {
             return Err(InvalidValue::TooManyKeys { count, max }.into());
         }
         let drafts = keys.into_iter().map(|key| Draft::of(key, self.issuer.thresholds));
+        let workspace = manager.workspace.clone();
         let batch = Batch::new(self.store, &self.issuer.entropy, workspace, drafts);
-        Ok(batch.create().await)
+        let created = batch.create().await;
+        for key in created.iter().flatten() {
+            self.issuer.managed(&manager, &key.record.id, ManagedAs::Created);
+        }
+        Ok(created)
     }
 
     /// Reads a key of the workspace.
@@ -296,12 +328,16 @@ impl<'a> Keys<'a> {
         config: &KeyConfig,
         effective: Effective,
     ) -> Result<UpdatedKey, KeysError> {
-        let workspace = self.managed().await?;
+        let manager = self.manager().await?;
         config.check()?;
         let (config, thresholds) = (config.clone(), self.issuer.thresholds);
         let update = KeyUpdate { id: id.clone(), version, config, effective, thresholds };
-        let updated = self.store.update(&workspace, &update).await;
-        updated.map_err(|error| KeysError::of_key(id, error))
+        let updated = self.store.update(&manager.workspace, &update).await;
+        let updated = updated.map_err(|error| KeysError::of_key(id, error))?;
+        if updated.record.version != version {
+            self.issuer.managed(&manager, id, ManagedAs::Updated);
+        }
+        Ok(updated)
     }
 
     /// Creates a key, or updates the key of its name, whatever its version. An id and an access key that the new key would
@@ -344,9 +380,11 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::Damaged`]; an error about the caller; or a store error.
     pub async fn reset(&self, id: &KeyId) -> Result<(), KeysError> {
-        let workspace = self.managed().await?;
-        let reset = self.store.reset(&workspace, id).await;
-        reset.map_err(|error| KeysError::of_key(id, error))
+        let manager = self.manager().await?;
+        let reset = self.store.reset(&manager.workspace, id).await;
+        reset.map_err(|error| KeysError::of_key(id, error))?;
+        self.issuer.managed(&manager, id, ManagedAs::Reset);
+        Ok(())
     }
 
     /// Replaces the access key of a key, and shows the new one this once. The old one is refused from now on, or works on for
@@ -358,12 +396,12 @@ impl<'a> Keys<'a> {
     /// access key without the prefix that is asked for; [`KeysError::AccessKeyTaken`] if a living key has the brought one;
     /// [`KeysError::Damaged`]; an error about the caller; or a store error.
     pub async fn rotate(&self, id: &KeyId, rotation: &Rotation) -> Result<CreatedKey, KeysError> {
-        let workspace = self.managed().await?;
+        let manager = self.manager().await?;
         let (grace, max) = (rotation.grace, Rotation::MAX_GRACE);
         if grace > max {
             return Err(InvalidValue::TooLongGrace { grace, max }.into());
         }
-        let record = self.read(&workspace, id).await?;
+        let record = self.read(&manager.workspace, id).await?;
         if record.kind == KeyKind::Group {
             return Err(InvalidValue::GroupAccessKey.into());
         }
@@ -374,13 +412,13 @@ impl<'a> Keys<'a> {
             let drawn = rotation.access.draw(&self.issuer.entropy, prefix)?;
             let Some((access_key, secret)) = drawn else { break };
             let rotation = KeyRotation { id: id.clone(), secret, grace };
-            match self.store.rotate(&workspace, &rotation).await {
+            match self.store.rotate(&manager.workspace, &rotation).await {
                 // Another key has the same prefix and ends as the generated one: draw again.
                 Err(KeysError::AccessKeyTaken) if is_drawn => {}
                 rotated => {
-                    let rotated = rotated.map_err(|error| KeysError::of_key(id, error));
-                    let access_key = Some(access_key);
-                    return rotated.map(|record| CreatedKey { record, access_key });
+                    let record = rotated.map_err(|error| KeysError::of_key(id, error))?;
+                    self.issuer.managed(&manager, id, ManagedAs::Rotated);
+                    return Ok(CreatedKey { record, access_key: Some(access_key) });
                 }
             }
         }
@@ -407,9 +445,11 @@ impl<'a> Keys<'a> {
     /// [`KeysError::NotFound`]; [`KeysError::LastAdmin`]; [`KeysError::NotEmpty`] for a group with anything beneath it;
     /// [`KeysError::Damaged`] if a later version wrote the key; an error about the caller; or a store error.
     pub async fn delete(&self, id: &KeyId) -> Result<(), KeysError> {
-        let workspace = self.managed().await?;
-        let deleted = self.store.delete(&workspace, id).await;
-        deleted.map_err(|error| KeysError::of_key(id, error))
+        let manager = self.manager().await?;
+        let deleted = self.store.delete(&manager.workspace, id).await;
+        deleted.map_err(|error| KeysError::of_key(id, error))?;
+        self.issuer.managed(&manager, id, ManagedAs::Deleted);
+        Ok(())
     }
 
     /// Reads the usage of a key: any key of the workspace for an admin, its own for a member.
@@ -460,9 +500,17 @@ impl<'a> Keys<'a> {
 
     /// Returns the workspace that the caller manages: as its owner, or by an admin key.
     async fn managed(&self) -> Result<WorkspaceId, KeysError> {
+        self.manager().await.map(|manager| manager.workspace)
+    }
+
+    async fn manager(&self) -> Result<Manager, KeysError> {
         match (self.caller().await?, &self.caller) {
-            (Some(key), _) if key.kind == KeyKind::Admin => Ok(key.workspace),
-            (None, Caller::Owner(workspace)) => Ok(workspace.clone()),
+            (Some(key), _) if key.kind == KeyKind::Admin => {
+                Ok(Manager { admin: Some(key.id), workspace: key.workspace })
+            }
+            (None, Caller::Owner(workspace)) => {
+                Ok(Manager { admin: None, workspace: workspace.clone() })
+            }
             _ => Err(KeysError::Forbidden),
         }
     }

@@ -53,6 +53,7 @@ mod labels;
 mod ledger;
 mod levels;
 mod limits;
+mod managed;
 #[cfg(test)]
 mod messages;
 mod meter;
@@ -105,6 +106,7 @@ pub use labels::Labels;
 pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd, SavedLedger};
 pub use levels::{LevelPlace, LevelSet, Levels, LevelsMut};
 pub use limits::{Limit, Limits, LimitsBuilder, MAX_COUNT};
+pub use managed::{ManagedAs, ManagedKey};
 pub use meter::{ANY, Ladder, Meter, STOPS, Stops, Take};
 pub use names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
 pub use new_key::{NewKey, Rotation};

@@ -4,7 +4,9 @@ use std::fmt;
 
 use limiter_core::{Store, Thresholds};
 
-use crate::events::{Channel, EventSink, THRESHOLDS, ThresholdEvent, USAGE, UsageEvent};
+use crate::events::{
+    Channel, EventSink, MANAGEMENT, ManagementEvent, THRESHOLDS, ThresholdEvent, USAGE, UsageEvent,
+};
 use crate::limiter::{Backend, Limiter};
 
 /// Settings of a [`Limiter`]: see [`Limiter::builder`].
@@ -14,6 +16,7 @@ pub struct LimiterBuilder {
     thresholds: Thresholds,
     threshold_events: Channel<ThresholdEvent>,
     usage_events: Channel<UsageEvent>,
+    management_events: Channel<ManagementEvent>,
     shadow: bool,
 }
 
@@ -24,6 +27,7 @@ impl LimiterBuilder {
             thresholds: Thresholds::default(),
             threshold_events: Channel::of(&THRESHOLDS),
             usage_events: Channel::of(&USAGE),
+            management_events: Channel::of(&MANAGEMENT),
             shadow: false,
         }
     }
@@ -62,6 +66,38 @@ impl LimiterBuilder {
         self
     }
 
+    /// Adds a callback for each key or group that is created, updated, rotated, reset or deleted by a call of this limiter: which
+    /// admin did what, and when. It runs before the call is answered, and must not block. An update that changes nothing raises
+    /// no event, nor does an operation whose outcome is unknown. Each event is also logged through `tracing`, at the level info.
+    ///
+    /// A panic in the callback is caught, logged and counted, as in [`on_threshold`](Self::on_threshold).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::mpsc;
+    ///
+    /// use limiter::memory::MemoryStore;
+    /// use limiter::{KeyConfig, Limiter, NewKey};
+    ///
+    /// let (sender, events) = mpsc::channel();
+    /// let limiter = Limiter::builder(MemoryStore::new())
+    ///     .on_management(move |event| drop(sender.send(event.to_string())))
+    ///     .build();
+    /// let ci = NewKey::member(KeyConfig::named("ci")?).with_id("ci".parse()?);
+    /// limiter.workspace("home")?.create(ci).await?;
+    /// assert_eq!(events.recv()?, "the owner has created ci of the workspace home");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_management(
+        mut self,
+        callback: impl Fn(&ManagementEvent) + Send + Sync + 'static,
+    ) -> Self {
+        self.management_events.call(callback);
+        self
+    }
+
     /// Sets the number of threshold events that are kept for a slow subscriber: 1,024 by default, at most 2^20. Beyond
     /// that the subscriber misses the oldest, and gets their number.
     pub fn kept_events(mut self, events: usize) -> Self {
@@ -92,7 +128,8 @@ impl LimiterBuilder {
     /// Builds the limiter.
     #[must_use]
     pub fn build(self) -> Limiter {
-        let events = EventSink::new(self.threshold_events, self.usage_events, self.shadow);
+        let (thresholds, usage) = (self.threshold_events, self.usage_events);
+        let events = EventSink::new(thresholds, usage, self.management_events, self.shadow);
         Limiter::new(self.backend, self.thresholds, events)
     }
 }

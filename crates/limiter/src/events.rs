@@ -1,16 +1,18 @@
-//! The events of a limiter: thresholds that are reached, and final charges.
+//! The events of a limiter: thresholds that are reached, final charges, and management operations.
 
 mod channel;
+mod management;
 mod threshold;
 mod usage;
 
 use std::fmt;
 use std::sync::Arc;
 
-use limiter_core::{Allowed, Crossing, Decision, KeyId, LateEvent, RequestId, Settled};
+use limiter_core::{Allowed, Crossing, Decision, KeyId, LateEvent, ManagedKey, RequestId, Settled};
 
 pub(crate) use self::channel::{Channel, Kind};
 pub use self::channel::{Missed, Subscription};
+pub use self::management::ManagementEvent;
 pub use self::threshold::{ThresholdEvent, ThresholdEvents};
 pub use self::usage::{UsageEvent, UsageEvents, UsageKind};
 use crate::observe::{self, Call, Counted, Operation};
@@ -23,6 +25,7 @@ pub(crate) struct EventSink(Arc<Sink>);
 struct Sink {
     thresholds: Channel<ThresholdEvent>,
     usage: Channel<UsageEvent>,
+    management: Channel<ManagementEvent>,
     shadow: bool,
 }
 
@@ -30,9 +33,19 @@ impl EventSink {
     pub(crate) fn new(
         thresholds: Channel<ThresholdEvent>,
         usage: Channel<UsageEvent>,
+        management: Channel<ManagementEvent>,
         shadow: bool,
     ) -> Self {
-        Self(Arc::new(Sink { thresholds, usage, shadow }))
+        Self(Arc::new(Sink { thresholds, usage, management, shadow }))
+    }
+
+    /// Logs a management operation, and sends its event.
+    pub(crate) fn managed(&self, managed: &ManagedKey<'_>) {
+        let event = ManagementEvent::of(managed);
+        let by = event.by.as_ref().map(tracing::field::display);
+        let (workspace, key, change) = (&event.workspace, &event.key, event.change);
+        tracing::info!(by, %workspace, %key, %change, "{event}");
+        self.0.management.send(event);
     }
 
     pub(crate) fn threshold_events(&self) -> ThresholdEvents {
@@ -142,6 +155,14 @@ pub(crate) static THRESHOLDS: Kind = Kind {
     kept: 1_024,
     callback: UserCode::new("on_threshold"),
     waker: UserCode::new("threshold_events"),
+};
+
+/// Without subscribers.
+pub(crate) static MANAGEMENT: Kind = Kind {
+    name: "management",
+    kept: 1,
+    callback: UserCode::new("on_management"),
+    waker: UserCode::new("on_management"),
 };
 
 pub(crate) static USAGE: Kind = Kind {

@@ -704,9 +704,13 @@ impl Limiter {
         let late = events.clone();
         backend.store().listen(Box::new(move |key, event| late.late(key, event)));
         let in_memory = backend.is_in_memory();
+        let reported = events.clone();
+        let issuer = Issuer::new(system_entropy)
+            .with_thresholds(thresholds)
+            .on_managed(move |managed| reported.managed(managed));
         Self(Arc::new(Parts {
             backend,
-            issuer: Arc::new(Issuer::new(system_entropy).with_thresholds(thresholds)),
+            issuer: Arc::new(issuer),
             observer: Observer { instruments: Instruments::new(in_memory), events },
             #[cfg(feature = "stream")]
             stream_warnings: Arc::new(Throttle::of_warnings()),

@@ -8,6 +8,7 @@ mod figures;
 mod groups;
 mod guarded;
 mod handles;
+mod management;
 mod parts;
 mod price;
 mod price_table;

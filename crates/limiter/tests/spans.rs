@@ -128,6 +128,17 @@ async fn a_store_that_a_breaker_has_given_up_is_not_warned_of_again() {
     assert!(warnings[0].contains("cannot be connected to yet"), "{text}");
 }
 
+/// An operator sees who has changed a key.
+#[tokio::test]
+async fn management_operations_are_logged() {
+    let log = Log::listen(Level::INFO);
+    let limiter = Limiter::in_memory();
+    let ci = NewKey::member(KeyConfig::named("ci").unwrap()).with_id("acme-ci".parse().unwrap());
+    limiter.workspace("home").unwrap().create(ci).await.unwrap();
+    let lines = log.lines_with("the owner has created acme-ci of the workspace home");
+    assert!(matches!(&lines[..], [line] if line.contains(" INFO ")), "{}", log.text());
+}
+
 /// A callback that panics at each event does not fill the log.
 #[tokio::test]
 async fn a_callback_that_panics_often_is_logged_once_and_by_name() {
