@@ -47,6 +47,13 @@ impl LookedUp {
         self.0.lock().located.insert(digest, id, Instant::now());
     }
 
+    /// Removes all access keys of a key: this process has replaced them, or deleted the key.
+    pub(crate) fn forget(&self, id: &KeyId) {
+        let mut look_ups = self.0.lock();
+        look_ups.found.forget(id);
+        look_ups.located.forget(id);
+    }
+
     /// Adds the store's answer. A key that is gone is removed.
     pub(crate) fn answered(&self, digest: &KeyDigest, answer: Option<&KeyId>) {
         let mut look_ups = self.0.lock();
@@ -129,6 +136,12 @@ mod tests {
         look_ups.locate(&digest, &id);
         assert_eq!(known(), (Some(id.clone()), Some(id)));
         look_ups.answered(&digest, None);
+        assert_eq!(known(), (None, None));
+        look_ups.answered(&digest, Some(&"ci".parse().unwrap()));
+        look_ups.locate(&digest, &"ci".parse().unwrap());
+        look_ups.forget(&"other".parse().unwrap());
+        assert!(known().0.is_some());
+        look_ups.forget(&"ci".parse().unwrap());
         assert_eq!(known(), (None, None));
     }
 }

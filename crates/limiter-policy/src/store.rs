@@ -415,15 +415,22 @@ impl Store for GuardedStore {
         workspace: &WorkspaceId,
         rotation: &KeyRotation,
     ) -> Result<KeyRecord, KeysError> {
-        self.asking
+        let rotated = self
+            .asking
             .ask(Subject::Several, Effect::ChangesKeys, |store| store.rotate(workspace, rotation))
-            .await
+            .await;
+        // An access key that has leaked must not work in an outage.
+        self.looked_up.forget(&rotation.id);
+        rotated
     }
 
     async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
-        self.asking
+        let deleted = self
+            .asking
             .ask(Subject::Several, Effect::ChangesKeys, |store| store.delete(workspace, id))
-            .await
+            .await;
+        self.looked_up.forget(id);
+        deleted
     }
 
     async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {

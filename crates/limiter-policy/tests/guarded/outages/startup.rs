@@ -1,7 +1,10 @@
 //! A process that starts while its store is away.
 
+use std::time::Duration;
+
 use limiter_core::{
-    AccessKey, KeyConfig, KeyKind, NewRecord, Store, StoreError, StoredSecret, Thresholds,
+    AccessKey, KeyConfig, KeyKind, KeyRotation, NewRecord, Store, StoreError, StoredSecret,
+    Thresholds, WorkspaceId,
 };
 use limiter_policy::{BreakerState, FailurePolicy};
 use limiter_test_servers::{RedisServer, until_async};
@@ -44,6 +47,35 @@ async fn a_store_that_is_there_is_asked_from_the_start() {
     server.kill();
     let created = store.read(&key).await;
     assert!(created.is_err(), "what reads and changes keys is an error in an outage: {created:?}");
+}
+
+/// It was replaced because it had leaked, and would have worked in the next outage.
+#[tokio::test]
+async fn an_access_key_that_was_replaced_is_not_found_in_an_outage() {
+    let [old, new] = ["old", "new"]
+        .map(|name| AccessKey::new(format!("the-{name}-access-key-of-somebody")).unwrap());
+    let server = RedisServer::run();
+    let store = settings(FailurePolicy::FailOpen).guard(connect(server.url()).await.unwrap());
+    let workspace: WorkspaceId = "home".parse().unwrap();
+    let key = NewRecord {
+        id: "ci".parse().unwrap(),
+        workspace: workspace.clone(),
+        kind: KeyKind::Member,
+        config: KeyConfig::named("ci").unwrap(),
+        thresholds: Thresholds::DEFAULT,
+        secret: Some(StoredSecret::from(&old)),
+        bootstraps: false,
+    };
+    let id = store.create(key).await.unwrap().id;
+    assert_eq!(store.resolve(&old.digest()).await.unwrap(), Some(id.clone()));
+    let secret = StoredSecret::from(&new);
+    let rotation = KeyRotation { id: id.clone(), secret, grace: Duration::ZERO };
+    store.rotate(&workspace, &rotation).await.unwrap();
+    assert_eq!(store.resolve(&new.digest()).await.unwrap(), Some(id.clone()));
+    server.freeze();
+    let found = [store.resolve(&old.digest()).await, store.resolve(&new.digest()).await];
+    server.thaw();
+    assert!(matches!(&found, [Err(_), Ok(Some(found))] if *found == id), "{found:?}");
 }
 
 #[tokio::test]
