@@ -19,7 +19,7 @@ pub enum Case {
     Trivial,
     /// Everything fits: eight rules, a budget and an expiry are checked, and the answer has the rest of each.
     Plain,
-    /// The same with a limit by the month beside the eight.
+    /// As [`Plain`](Self::Plain), with a ninth limit: requests per month.
     Month,
     /// As [`Plain`](Self::Plain), of no asset: four rules and a budget, all in one record.
     Global,

@@ -70,7 +70,7 @@ impl Keys {
         self.create_with(key, limits.build().expect("valid limits"), 1).await;
     }
 
-    /// Creates a key with a limit by the month beside those of the others.
+    /// Creates a key with one more limit: requests per month.
     ///
     /// # Panics
     /// If it exists already.

@@ -153,7 +153,7 @@ const ROWS: &[Row] = &[
         Target::AtMost(1.08),
         "instructions_month",
         PLAIN,
-        "a limit by the month beside the eight",
+        "a ninth limit: requests per month",
     ),
     counted(
         "rollover_over_plain",

@@ -71,7 +71,7 @@ pub struct KeyConfig {
     /// Shadow mode: calls of the key are decided and counted as always. A call that a limit would deny, or
     /// [`Other::Denied`], is let through, flagged with the denial, and charges nothing. It takes effect at once.
     pub shadow: bool,
-    /// What the service says of the key in its own words.
+    /// Names and values for the service's own use, which the engine keeps and shows.
     pub labels: Labels,
 }
 
@@ -302,7 +302,7 @@ struct RawConfig {
     /// Whether calls beyond a limit are let through, and flagged.
     #[serde(default)]
     shadow: bool,
-    /// What the service says of the key: at most 16 names, of at most 64 bytes each, and values of at most 256.
+    /// Names and values for the service's own use: at most 16 names of at most 64 bytes, and values of at most 256 bytes.
     #[serde(default)]
     labels: Labels,
 }

@@ -1,4 +1,4 @@
-//! Labels: what a service says of a key in its own words.
+//! Labels: names and values of a key, for the service's own use.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What a record says of a key beside its limits: labels, and when it was created and changed.
+//! The other data of a key's record: labels, and the times of its creation and its last change.
 
 use limiter_core::{KeyRecord, Labels, Search};
 

@@ -56,7 +56,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_refused!(keys.delete(&world.admin).wait(), KeysError::LastAdmin);
     });
 
-    // With the access key that it brings, or without one under the id that it chose: whoever starts again has them both.
+    // The caller repeats the access key that it brought; or, for a key without one, the id that it chose.
     suite.story("a_bootstrap_may_be_repeated", |world| {
         let admin = NewKey::admin(named("admin"));
         let secret = access_key("the-admin-access-key");

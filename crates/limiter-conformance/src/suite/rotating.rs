@@ -43,12 +43,12 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!((record.created_at, record.changed_at), (NOON, at_noon_and(5_000)));
         assert_eq!(key.read(), record);
         assert_eq!(key.usage().scope(&ScopeId::GLOBAL), usage.scope(&ScopeId::GLOBAL));
-        // What was read before the rotation may be saved.
+        // An update with the version from before the rotation is no conflict.
         let saved = world.keys().update(&key.id, before.version, &named("renamed")).wait();
         assert_eq!(saved.expect("it is the same version").record.access_key, record.access_key);
     });
 
-    // The one that an answer was lost with, too: whoever has only the first can go on.
+    // If the answer to a rotation was lost, callers can still use the first access key after a second rotation.
     suite.story("each_replaced_access_key_has_a_grace_of_its_own", |world| {
         let (key, first) = world.with_access_key(member("ci"));
         let second = rotated(&key, &Rotation::with_grace(MINUTE));

@@ -17,7 +17,7 @@ impl Slots {
         Some((self.untils(now).len() as u64, self.limit?))
     }
 
-    /// When so many slots have expired that one is free, if none is.
+    /// The instant at which enough slots have expired for one to be free, if none is free now.
     pub(super) fn frees_at(&self, now: i64) -> Option<i64> {
         let untils = self.untils(now);
         let above = untils.len().checked_sub(usize::try_from(self.limit?).ok()?)?;

@@ -122,7 +122,7 @@ impl Scope {
     }
 }
 
-/// What a stored cell has counted.
+/// The count of a stored cell.
 struct Cell {
     window: Window,
     unit: Unit,

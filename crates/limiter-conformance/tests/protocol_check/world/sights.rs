@@ -1,4 +1,4 @@
-//! What a check has seen.
+//! The kinds of events that the states of a world must reach.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
