@@ -25,6 +25,7 @@ use crate::replay::{
 
 use key::{Key, instant};
 use path::Path;
+use slots::Holder;
 
 /// The keys and groups of one workspace, by their labels.
 #[derive(Clone, Debug, Default)]
@@ -109,6 +110,7 @@ impl Model {
             Action::Reserve(reserve) => {
                 let path = &reserve.estimate.key;
                 self.specifies_slots(path, now)
+                    && self.specifies_holder(path, &reserve.id, now)
                     && known(path).is_none_or(|key| key.specifies_reserve(&reserve.id, bounds, now))
             }
             Action::Amend(totals) => {
@@ -131,6 +133,13 @@ impl Model {
 
     fn specifies_slots(&self, path: &str, now: i64) -> bool {
         levels(path).all(|level| self.keys.get(level).is_none_or(|it| it.slots.specifies(now)))
+    }
+
+    fn specifies_holder(&self, path: &str, id: &str, now: i64) -> bool {
+        let Some(key) = self.keys.get(path) else { return true };
+        let holder = Holder::new(path, key.number, id);
+        let mut known = levels(path).filter_map(|level| self.keys.get(level));
+        known.all(|level| level.slots.specifies_holder(&holder, now))
     }
 
     fn create(&mut self, create: &Create, now: i64) -> Answer {

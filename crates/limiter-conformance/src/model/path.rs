@@ -9,7 +9,7 @@ use crate::replay::{
 
 use super::key::{AdmittedBy, BUDGET, Key};
 use super::scope::RuleState;
-use super::slots::Slots;
+use super::slots::{Holder, Slots};
 
 /// The levels that a call meets: the groups of its key, the outermost first, and at last the key itself. Each has its path.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Path {
 /// A reservation that is being made.
 #[derive(Clone, Debug)]
 pub(super) struct Reserving {
-    pub(super) holder: String,
+    pub(super) holder: Holder,
     /// Until when it holds its slots.
     pub(super) until: i64,
     /// The slots that it got.
@@ -65,6 +65,12 @@ impl Path {
     /// Returns the key itself, which remembers its calls.
     pub(super) fn own(&mut self) -> &mut Key {
         &mut self.levels.last_mut().expect("a key is a level of itself").1
+    }
+
+    /// Returns what holds the slots of a reservation of the key itself.
+    pub(super) fn holder(&self, id: &str) -> Holder {
+        let (path, key) = self.levels.last().expect("a key is a level of itself");
+        Holder::new(path, key.number, id)
     }
 
     fn keys(&self) -> impl Iterator<Item = (usize, &Key)> {

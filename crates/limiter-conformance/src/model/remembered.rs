@@ -71,6 +71,11 @@ impl<T> Remembered<T> {
         }
     }
 
+    /// Returns the ids of entries that are remembered, perhaps after a step back.
+    pub(super) fn ids_at(&self, now: i64) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |one| now < one.until).map(|one| one.id.as_str())
+    }
+
     /// "After a step back, whether an id or a ttl that had passed holds again is unspecified."
     pub(super) fn specifies(&self, id: &str, now: i64) -> bool {
         !self.0.iter().any(|one| one.id == id && one.has_passed && now < one.until)

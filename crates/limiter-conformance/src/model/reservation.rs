@@ -34,11 +34,6 @@ impl Key {
         self.slots.look_at_the_clock(now);
     }
 
-    /// Returns the name of a reservation among those of all keys, also of one with the same label.
-    fn holder(&self, id: &str) -> String {
-        format!("{}/{id}", self.number)
-    }
-
     pub(super) fn specifies_check(&self, id: &str, bounds: &Bounds, now: i64) -> bool {
         self.checks.specifies(id, now) && self.checks.specifies_room(bounds.checks, now)
     }
@@ -106,7 +101,7 @@ impl Path {
             if known.reserved != *estimate {
                 return Answer::Error(Problem::AlreadyExists);
             }
-            let reserving = Reserving { holder: String::new(), until: now, held: Held::new() };
+            let reserving = Reserving { holder: self.holder(id), until: now, held: Held::new() };
             return self.reserving(reserving, |path| path.replayed(estimate, now)).0;
         }
         // It needs room among the open reservations, and for its end room among the ended ones.
@@ -115,7 +110,7 @@ impl Path {
         // "Never settled …: the reservation is forgotten after its ttl, which runs from `reserve` and is not prolonged." Its slot
         // expires "10 minutes after the reserve or its last amendment …, never later than its ttl".
         let ends = now + instant(*ttl_ms);
-        let (holder, until) = (own.holder(id), ends.min(now + SLOT_MS));
+        let (holder, until) = (self.holder(id), ends.min(now + SLOT_MS));
         let reserving = Reserving { holder, until, held: Held::new() };
         let ((answer, admission), held) =
             self.reserving(reserving, |path| path.check_if_room(estimate, full_until, now));
@@ -158,9 +153,8 @@ impl Path {
             adds.then(|| self.refused_amendment(&reservation.admission, calls, now)).flatten();
         // "10 minutes after the reserve or its last amendment (also one that changes no figure)".
         if !matches!(refused, Some(Answer::Denied(_))) {
-            let (own, id) = (self.own(), &to.id);
-            let ends = own.open.until(id).unwrap_or(now);
-            let (holder, until) = (own.holder(id), ends.min(now + SLOT_MS));
+            let ends = self.own().open.until(&to.id).unwrap_or(now);
+            let (holder, until) = (self.holder(&to.id), ends.min(now + SLOT_MS));
             self.each_slot(&reservation.held, |slots, name| slots.renew(name, &holder, until));
         }
         if let Some(refused) = refused {
@@ -204,7 +198,7 @@ impl Path {
             None => {}
         }
         let Reservation { estimate, admission, held, .. } = reservation.clone();
-        let holder = self.own().holder(id);
+        let holder = self.holder(id);
         self.each_slot(&held, |slots, name| slots.free(name, &holder));
         let actual = match &end {
             End::Settled(actual) => actual.clone(),

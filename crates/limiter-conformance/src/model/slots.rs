@@ -7,6 +7,20 @@ use crate::replay::{Rule, Scope as RuleScope, ScopeName};
 use super::remembered::Remembered;
 use super::scope::RuleState;
 
+/// What holds a slot: a reservation of one key. A key that is created again is another key.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    call: String,
+    name: String,
+}
+
+impl Holder {
+    pub(super) fn new(path: &str, number: u64, id: &str) -> Self {
+        let call = format!("{path}//{id}//");
+        Self { name: format!("{call}{number}"), call }
+    }
+}
+
 /// The parallel limits of a level, and the reservations that hold a slot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slots {
@@ -61,22 +75,22 @@ impl Slots {
         self.limits.keys().filter_map(state).collect()
     }
 
-    pub(super) fn hold(&mut self, name: ScopeName, holder: &str, until: i64) {
-        self.held.entry(name).or_default().insert(holder, until, ());
+    pub(super) fn hold(&mut self, name: ScopeName, holder: &Holder, until: i64) {
+        self.held.entry(name).or_default().insert(&holder.name, until, ());
     }
 
     /// "An amendment does not bring back a slot that has expired."
-    pub(super) fn renew(&mut self, name: &ScopeName, holder: &str, until: i64) {
+    pub(super) fn renew(&mut self, name: &ScopeName, holder: &Holder, until: i64) {
         if let Some(held) = self.held.get_mut(name)
-            && held.get(holder).is_some()
+            && held.get(&holder.name).is_some()
         {
-            held.insert(holder, until, ());
+            held.insert(&holder.name, until, ());
         }
     }
 
-    pub(super) fn free(&mut self, name: &ScopeName, holder: &str) {
+    pub(super) fn free(&mut self, name: &ScopeName, holder: &Holder) {
         if let Some(held) = self.held.get_mut(name) {
-            held.remove(holder);
+            held.remove(&holder.name);
         }
     }
 
@@ -89,5 +103,13 @@ impl Slots {
         let limited: BTreeSet<_> = self.limits.keys().collect();
         let mut held = self.held.iter().filter(|(name, _)| limited.contains(name));
         held.all(|(_, held)| held.specifies_all(now))
+    }
+
+    /// Returns whether the specification says what a reservation of this holder takes. "Ids are never used again (callers who
+    /// choose ids promise this …)": where one is, and an earlier key of this id has held a slot for the same request id, a
+    /// store may take both for one call.
+    pub(super) fn specifies_holder(&self, holder: &Holder, now: i64) -> bool {
+        let mut names = self.held.values().flat_map(|held| held.ids_at(now));
+        !names.any(|name| name.starts_with(&holder.call) && name != holder.name)
     }
 }
