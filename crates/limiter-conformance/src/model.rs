@@ -25,12 +25,14 @@ use crate::replay::{
 
 use key::{Key, instant};
 use path::Path;
-use slots::Holder;
+use slots::{Holder, Left};
 
 /// The keys and groups of one workspace, by their labels.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     keys: BTreeMap<String, Key>,
+    /// The slots that deleted keys have left behind.
+    left: BTreeMap<String, Left>,
     /// How many keys there have been.
     made: u64,
     bounds: Bounds,
@@ -153,7 +155,9 @@ impl Model {
             Entry::Occupied(_) => Answer::Error(Problem::AlreadyExists),
             Entry::Vacant(free) => {
                 self.made += 1;
-                free.insert(Key::created(create, self.made, now));
+                let mut key = Key::created(create, self.made, now);
+                key.slots.find_left(self.left.remove(&create.key).unwrap_or_default());
+                free.insert(key);
                 Answer::Ok
             }
         }
@@ -205,7 +209,11 @@ impl Model {
         if self.keys.keys().any(|path| path.starts_with(&beneath)) {
             return Answer::Error(Problem::NotEmpty);
         }
-        self.keys.remove(key).map_or(Answer::Error(Problem::UnknownKey), |_| Answer::Ok)
+        let Some(deleted) = self.keys.remove(key) else {
+            return Answer::Error(Problem::UnknownKey);
+        };
+        self.left.insert(key.to_owned(), deleted.slots.left_behind());
+        Answer::Ok
     }
 }
 

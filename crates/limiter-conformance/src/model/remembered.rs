@@ -71,6 +71,11 @@ impl<T> Remembered<T> {
         }
     }
 
+    /// Returns the latest instant until which any entry was to be remembered.
+    pub(super) fn untils_at_most(&self) -> Option<i64> {
+        self.0.iter().map(|one| one.until).max()
+    }
+
     /// Returns the ids of entries that are remembered, perhaps after a step back.
     pub(super) fn ids_at(&self, now: i64) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |one| now < one.until).map(|one| one.id.as_str())

@@ -26,7 +26,11 @@ impl Holder {
 pub(super) struct Slots {
     limits: BTreeMap<ScopeName, u64>,
     held: BTreeMap<ScopeName, Remembered<()>>,
+    /// Scopes in which reservations of an earlier key of the same id may hold a slot, and until when.
+    left: Left,
 }
+
+pub(super) type Left = BTreeMap<ScopeName, i64>;
 
 impl Slots {
     pub(super) fn limit(&mut self, name: ScopeName, limit: Option<u64>) {
@@ -102,7 +106,27 @@ impl Slots {
     pub(super) fn specifies(&self, now: i64) -> bool {
         let limited: BTreeSet<_> = self.limits.keys().collect();
         let mut held = self.held.iter().filter(|(name, _)| limited.contains(name));
-        held.all(|(_, held)| held.specifies_all(now))
+        let mut left = self.left.iter().filter(|(name, _)| limited.contains(name));
+        held.all(|(_, held)| held.specifies_all(now)) && left.all(|(_, until)| *until <= now)
+    }
+
+    /// "Ids are never used again (callers who choose ids promise this …)": where one is, slots that are held when the key is
+    /// deleted, in scopes without a parallel limit, may be there when a later key of this id gets one.
+    pub(super) fn left_behind(&self) -> Left {
+        let of = |(name, held): (&ScopeName, &Remembered<()>)| {
+            Some((name.clone(), held.untils_at_most()?))
+        };
+        let held = self.held.iter().filter_map(of).chain(self.left.clone());
+        let mut left = Left::new();
+        for (name, until) in held.filter(|(name, _)| !self.limits.contains_key(name)) {
+            let latest = left.entry(name).or_insert(until);
+            *latest = until.max(*latest);
+        }
+        left
+    }
+
+    pub(super) fn find_left(&mut self, left: Left) {
+        self.left = left;
     }
 
     /// Returns whether the specification says what a reservation of this holder takes. "Ids are never used again (callers who
