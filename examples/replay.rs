@@ -203,8 +203,9 @@ Each line of the input is a JSON object, and gets one line of output:
 
 `at` sets the clock, in unix milliseconds. `key` is a label of the file. The operations are:
 
-  create   key, kind (member, admin), global (limits), assets (limits by asset), other (limits of all
-           other assets, or "denied"), budget, expires_at, time_zone, thresholds, shadow
+  create   key, kind (member, admin, group), plan, global (limits), assets (limits by asset), other
+           (limits of all other assets, or "denied"), budget, parallel, expires_at, time_zone,
+           thresholds, shadow; a limit of "unlimited" lifts that of the plan
   update   the same without kind: what is left out stays, null clears; effective (next, now), version
   check    key, asset, requests (1 unless given), input and output tokens, credits, request_id
   peek     the same without request_id, but nothing is charged
@@ -217,6 +218,9 @@ Each line of the input is a JSON object, and gets one line of output:
   events   the thresholds that have fired since the last time
   reset    key: nothing is used any more, in all windows that end
   delete   key
+  plan     plan, effective (next, now), and as in create: global, assets, other, budget, parallel,
+           time_zone, thresholds: makes a plan, or changes it as update changes a key
+  delete_plan  plan: one that no key has
 
 A key remembers 100,000 open reservations, and as many ended ones and request ids, for two minutes: one more is
 answered {"error":"too_many"}, and charges nothing.

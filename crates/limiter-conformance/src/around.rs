@@ -7,8 +7,8 @@ use std::time::Duration;
 use limiter_core::{
     AssetId, CallError, Charge, CreateResults, Crossing, DayHistory, Decision, FailureDomain,
     KeyDigest, KeyId, KeyName, KeyRecord, KeyRotation, KeyUpdate, KeysError, Listener, NewRecord,
-    Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, Totals,
-    Unpaid, UpdatedKey, Usage, WorkspaceId, async_trait,
+    Page, PlanName, PlanRecord, PlanUpdate, RecordId, RequestId, ReservationError, Search, Settled,
+    Store, StoreError, Totals, Unpaid, UpdatedKey, Usage, WorkspaceId, async_trait,
 };
 
 /// A test's way to stand between a store and its callers. [`Around`] makes a store of it.
@@ -164,4 +164,11 @@ interposed! {
         -> Result<KeyRecord, KeysError>, Called::of(&rotation.id);
     delete(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, Called::of(id);
     list(workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError>, Called::NOTHING;
+    save_plan(workspace: &WorkspaceId, update: &PlanUpdate)
+        -> Result<PlanRecord, KeysError>, Called::NOTHING;
+    plans(workspace: &WorkspaceId) -> Result<Vec<PlanRecord>, StoreError>, Called::NOTHING;
+    plan(workspace: &WorkspaceId, name: &PlanName)
+        -> Result<Option<PlanRecord>, StoreError>, Called::NOTHING;
+    delete_plan(workspace: &WorkspaceId, name: &PlanName)
+        -> Result<(), KeysError>, Called::NOTHING;
 }

@@ -6,31 +6,37 @@
 //! operation either keeps the copy or forgets it.
 
 mod calendar;
+mod config;
 mod fired;
 mod history;
 mod key;
 mod path;
+mod plan;
 mod remembered;
 mod reservation;
 mod scope;
 mod slots;
 mod window;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::replay::{
-    Action, Answer, Create, Denial, Event, KeyKind, LARGEST, Operation, Problem, levels, parent,
+    Action, Answer, Change, Create, Crossed, Denial, Event, KeyKind, LARGEST, Operation,
+    Plan as PlanChange, Problem, Update, levels, parent,
 };
 
 use key::{Key, instant};
 use path::Path;
+use plan::Plan;
 use slots::{Holder, Left};
 
-/// The keys and groups of one workspace, by their labels.
+/// The keys, groups and plans of one workspace, by their labels.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     keys: BTreeMap<String, Key>,
+    plans: BTreeMap<String, Plan>,
     /// The slots that deleted keys have left behind.
     left: BTreeMap<String, Left>,
     /// How many keys there have been.
@@ -75,28 +81,30 @@ impl Model {
         }
         match &operation.action {
             Action::Create(create) => self.create(create, now),
-            Action::Update(update) => self.change(&update.key, |key| key.update(update, now)),
-            Action::Check(call) => self.decide(&call.key, |path| match &call.request_id {
+            Action::Update(update) => self.update(update, now),
+            Action::Check(call) => self.decide(&call.key, now, |path| match &call.request_id {
                 Some(id) => path.check_once(call, id, &bounds, now),
                 None => path.check(call, now).0,
             }),
             Action::Peek(call) => {
-                let peeked = self.call(&call.key, |path| path.peek(call, now));
-                peeked.unwrap_or(Answer::Denied(Denial::UnknownKey))
+                let path = self.latest_path(&call.key, now);
+                path.map_or(Answer::Denied(Denial::UnknownKey), |path| path.peek(call, now))
             }
             Action::Reserve(reserve) => {
-                self.decide(&reserve.estimate.key, |path| path.reserve(reserve, &bounds, now))
+                self.decide(&reserve.estimate.key, now, |path| path.reserve(reserve, &bounds, now))
             }
-            Action::Amend(to) => self.decide(&to.key, |path| path.amend(to, now)),
-            Action::Settle(actual) => self.end(&actual.key, |path| path.settle(actual, now)),
-            Action::Cancel { key, id } => self.end(key, |path| path.cancel(id, now)),
-            Action::Usage { key } => self.change(key, |key| Answer::Usage(key.usage(now))),
+            Action::Amend(to) => self.decide(&to.key, now, |path| path.amend(to, now)),
+            Action::Settle(actual) => self.end(&actual.key, now, |path| path.settle(actual, now)),
+            Action::Cancel { key, id } => self.end(key, now, |path| path.cancel(id, now)),
+            Action::Usage { key } => self.read(key, now, |key| Answer::Usage(key.usage(now))),
             Action::History { key, days } => {
-                self.change(key, |key| Answer::History(key.history(*days, now)))
+                self.read(key, now, |key| Answer::History(key.history(*days, now)))
             }
             Action::Events {} => Answer::Events(std::mem::take(&mut self.events)),
-            Action::Reset { key } => self.change(key, |key| key.reset(now)),
+            Action::Reset { key } => self.reset(key, now),
             Action::Delete { key } => self.delete(key),
+            Action::Plan(plan) => self.save_plan(plan),
+            Action::DeletePlan { plan } => self.delete_plan(plan),
         }
     }
 
@@ -123,7 +131,9 @@ impl Model {
             Action::Settle(totals) => {
                 known(&totals.key).is_none_or(|key| key.specifies_reservation(&totals.id, now))
             }
-            Action::Usage { key } => known(key).is_none_or(|key| key.slots.specifies(now)),
+            Action::Usage { key } => {
+                self.latest(key, now).is_none_or(|(key, _)| key.slots.specifies(now))
+            }
             Action::Cancel { key, id } => {
                 known(key).is_none_or(|key| key.specifies_reservation(id, now))
             }
@@ -134,7 +144,8 @@ impl Model {
     }
 
     fn specifies_slots(&self, path: &str, now: i64) -> bool {
-        levels(path).all(|level| self.keys.get(level).is_none_or(|it| it.slots.specifies(now)))
+        let mut levels = levels(path).filter_map(|level| self.latest(level, now));
+        levels.all(|(level, _)| level.slots.specifies(now))
     }
 
     fn specifies_holder(&self, path: &str, id: &str, now: i64) -> bool {
@@ -145,6 +156,10 @@ impl Model {
     }
 
     fn create(&mut self, create: &Create, now: i64) -> Answer {
+        let plan = create.plan.as_ref().map(|plan| self.plans.get(plan));
+        if plan.is_some_and(|plan| plan.is_none()) {
+            return Answer::Error(Problem::NoPlan);
+        }
         // "Every proper prefix names a group that exists".
         let is_group = |path: &str| self.keys.get(path).is_some_and(|it| it.kind == KeyKind::Group);
         if !parent(&create.key).is_none_or(is_group) {
@@ -155,7 +170,7 @@ impl Model {
             Entry::Occupied(_) => Answer::Error(Problem::AlreadyExists),
             Entry::Vacant(free) => {
                 self.made += 1;
-                let mut key = Key::created(create, self.made, now);
+                let mut key = Key::created(create, self.made, plan.flatten(), now);
                 key.slots.find_left(self.left.remove(&create.key).unwrap_or_default());
                 free.insert(key);
                 Answer::Ok
@@ -163,43 +178,139 @@ impl Model {
         }
     }
 
+    /// "Plan"s change what their levels have "at each level's next step". Returns the key or group as it is with the latest
+    /// version of its plan, and the thresholds that taking it reaches.
+    fn latest(&self, path: &str, now: i64) -> Option<(Cow<'_, Key>, Vec<Crossed>)> {
+        let key = self.keys.get(path)?;
+        let plan = key.plan.as_ref().map(|taken| (taken, &self.plans[&taken.name]));
+        let Some((_, plan)) = plan.filter(|(taken, plan)| plan.is_ahead_of(taken)) else {
+            return Some((Cow::Borrowed(key), Vec::new()));
+        };
+        let mut key = key.clone();
+        let crossed = key.take(plan, now);
+        Some((Cow::Owned(key), crossed))
+    }
+
+    /// Lets a level take the latest version of its plan.
+    fn take_plan(&mut self, path: &str, now: i64) {
+        if let Some((Cow::Owned(key), crossed)) = self.latest(path, now) {
+            self.keys.insert(path.to_owned(), key);
+            let events = crossed.into_iter().map(|it| Event(path.to_owned(), it.rule, it.percent));
+            self.events.extend(events);
+        }
+    }
+
+    /// Returns what a call of a key would meet. A group "makes no calls itself".
+    fn latest_path(&self, key: &str, now: i64) -> Option<Path> {
+        if self.keys.get(key)?.kind == KeyKind::Group {
+            return None;
+        }
+        let levels = levels(key).map(|level| {
+            let latest = self.latest(level, now);
+            let (latest, _) = latest.expect("a group lives as long as anything beneath it");
+            (level.to_owned(), latest.into_owned())
+        });
+        Some(Path::new(levels.collect()))
+    }
+
     /// Of a key that is not known, what decides says so as a reason.
-    fn decide(&mut self, key: &str, decision: impl FnOnce(&mut Path) -> Answer) -> Answer {
-        let answer = self.call(key, decision);
-        self.fired(key, answer).unwrap_or(Answer::Denied(Denial::UnknownKey))
+    fn decide(
+        &mut self,
+        key: &str,
+        now: i64,
+        decision: impl FnOnce(&mut Path) -> Answer,
+    ) -> Answer {
+        self.call(key, now, decision).unwrap_or(Answer::Denied(Denial::UnknownKey))
     }
 
     /// All else says so as an error.
-    fn end(&mut self, key: &str, end: impl FnOnce(&mut Path) -> Answer) -> Answer {
-        let answer = self.call(key, end);
-        self.fired(key, answer).unwrap_or(Answer::Error(Problem::UnknownKey))
+    fn end(&mut self, key: &str, now: i64, end: impl FnOnce(&mut Path) -> Answer) -> Answer {
+        self.call(key, now, end).unwrap_or(Answer::Error(Problem::UnknownKey))
     }
 
-    /// Does an operation on one key or group, whatever lies above and beneath it.
-    fn change(&mut self, key: &str, change: impl FnOnce(&mut Key) -> Answer) -> Answer {
-        let answer = self.keys.get_mut(key).map(change);
-        self.fired(key, answer).unwrap_or(Answer::Error(Problem::UnknownKey))
-    }
-
-    /// Does an operation on a call of a key: it concerns its groups too. A group "makes no calls itself".
-    fn call(&mut self, key: &str, operation: impl FnOnce(&mut Path) -> Answer) -> Option<Answer> {
+    /// Does an operation on a call of a key: it concerns its groups too. Whatever the answer is, each level takes its plan.
+    fn call(
+        &mut self,
+        key: &str,
+        now: i64,
+        operation: impl FnOnce(&mut Path) -> Answer,
+    ) -> Option<Answer> {
         if self.keys.get(key)?.kind == KeyKind::Group {
             return None;
         }
         let taken = levels(key).map(|level| {
+            self.take_plan(level, now);
             let taken = self.keys.remove_entry(level);
             taken.expect("a group lives as long as anything beneath it")
         });
         let mut path = Path::new(taken.collect());
         let answer = operation(&mut path);
         self.keys.extend(path.into_levels());
+        self.events.extend(answer.events(key));
         Some(answer)
     }
 
-    /// Notes the thresholds that an operation has fired.
-    fn fired(&mut self, key: &str, answer: Option<Answer>) -> Option<Answer> {
-        self.events.extend(answer.iter().flat_map(|answer| answer.events(key)));
+    /// Reads a key or a group, whatever lies above and beneath it.
+    fn read(&self, key: &str, now: i64, read: impl FnOnce(&Key) -> Answer) -> Answer {
+        let read = self.latest(key, now).map(|(key, _)| read(&key));
+        read.unwrap_or(Answer::Error(Problem::UnknownKey))
+    }
+
+    fn reset(&mut self, path: &str, now: i64) -> Answer {
+        self.take_plan(path, now);
+        let key = self.keys.get_mut(path);
+        key.map_or(Answer::Error(Problem::UnknownKey), |key| key.reset(now))
+    }
+
+    /// One that is refused or that changes nothing writes nothing, so that the key does not take its plan either.
+    fn update(&mut self, update: &Update, now: i64) -> Answer {
+        let named = match &update.plan {
+            Change::Set(plan) => Some(plan),
+            Change::Keep | Change::Clear => None,
+        };
+        if named.is_some_and(|plan| !self.plans.contains_key(plan)) {
+            return Answer::Error(Problem::NoPlan);
+        }
+        let Some((latest, mut crossed)) = self.latest(&update.key, now) else {
+            return Answer::Error(Problem::UnknownKey);
+        };
+        let mut key = latest.into_owned();
+        let kept = key.plan.as_ref().map(|taken| &taken.name);
+        let plan = if update.plan.is_keep() { kept } else { named };
+        let version = key.version;
+        let answer = key.update(update, plan.map(|plan| &self.plans[plan]), now);
+        let Answer::Updated { crossed: updated } = answer else { return answer };
+        if key.version == version {
+            return Answer::Updated { crossed: Vec::new() };
+        }
+        crossed.extend(updated);
+        self.keys.insert(update.key.clone(), key);
+        let answer = Answer::Updated { crossed };
+        self.events.extend(answer.events(&update.key));
         answer
+    }
+
+    fn save_plan(&mut self, change: &PlanChange) -> Answer {
+        let before = self.plans.get(&change.plan);
+        let changed = Plan::changed(before, change);
+        let is_one_more = before.is_none() && self.plans.len() >= MOST_PLANS;
+        let Some(changed) = changed.filter(|_| !is_one_more) else {
+            return Answer::Error(Problem::Invalid);
+        };
+        self.plans.insert(change.plan.clone(), changed);
+        Answer::Ok
+    }
+
+    /// "A plan in use cannot be deleted."
+    fn delete_plan(&mut self, plan: &str) -> Answer {
+        let is_of = |key: &Key| key.plan.as_ref().is_some_and(|taken| taken.name == plan);
+        if self.keys.values().any(is_of) {
+            return Answer::Error(Problem::InUse);
+        }
+        match self.plans.remove(plan) {
+            Some(_) => Answer::Ok,
+            None => Answer::Error(Problem::NoPlan),
+        }
     }
 
     /// "Deletion is irreversible." A key made later under the same label is another key: nothing of this one is left. "A group
@@ -222,3 +333,6 @@ impl Default for Bounds {
         Self { open: 100_000, ended: 100_000, checks: 100_000 }
     }
 }
+
+/// The most plans of a workspace.
+const MOST_PLANS: usize = 1_024;

@@ -6,26 +6,29 @@ pub(crate) mod request;
 use answer::Called;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use limiter_core::{
-    BoxError, DayHistory, Decision, InvalidValue, KeyConfig, KeyId, KeysError, ManualClock, NewKey,
-    RequestId, ReservationError, Store, StoreError, WorkspaceId,
+    BoxError, Crossing, DayHistory, Decision, InvalidValue, KeyConfig, KeyId, KeysError, LateEvent,
+    ManualClock, NewKey, PlanName, PlanRecord, PlanUpdate, RequestId, ReservationError, Store,
+    StoreError, WorkspaceId,
 };
 use thiserror::Error;
 
 use crate::Managed;
 use crate::replay::{
-    Action, Answer, Call, Create, Effective, Event, KeyKind, Operation, Problem, Reserve, Totals,
-    Update, parent,
+    Action, Answer, Call, Create, Effective, Event, KeyKind, Operation, Plan, Problem, Reserve,
+    Totals, Update, parent,
 };
 
 /// Runs the operations of one file on an engine, on a clock that they set.
 ///
 /// Its keys and groups live in one workspace, next to a hidden admin key of its own that manages them. The segments of labels
-/// may be of any length and number; the names and ids of the keys behind them are made here. An id has the same number of
-/// segments as its label, and those of what lies in one group begin alike.
+/// may be of any length and number; the names and ids of the keys behind them are made here, and so are the names of plans. An
+/// id has the same number of segments as its label, and those of what lies in one group begin alike.
+///
+/// It listens to the store, to put the thresholds among the events that a level reaches when it takes a changed plan.
 ///
 /// ```
 /// # async fn replay(store: std::sync::Arc<dyn limiter_core::Store>, clock: limiter_core::ManualClock)
@@ -45,17 +48,28 @@ use crate::replay::{
 pub struct Player {
     store: Managed,
     clock: ManualClock,
+    workspace: WorkspaceId,
     admin: KeyId,
     keys: HashMap<String, Labelled>,
     /// How many keys have had a label so far.
     made: u64,
     /// The id of no key, for labels that no key ever had.
     nobody: KeyId,
+    /// The names of plans, by their labels.
+    plans: HashMap<String, PlanName>,
+    /// How many plans have had a name so far.
+    named: u64,
+    late: Late,
     /// The thresholds that have fired and were not asked for yet.
     events: Vec<Event>,
     /// The number of the history, if the ids of keys are made of their labels.
     history: Option<u64>,
+    /// How often it has moved to another workspace.
+    moved: u64,
 }
+
+/// The thresholds that the store has reached outside of an answer since the last operation, by level.
+type Late = Arc<Mutex<Vec<(KeyId, Vec<Crossing>)>>>;
 
 /// The key of a label, also after its deletion: it is the engine that answers for a deleted key.
 #[derive(Debug)]
@@ -107,18 +121,52 @@ impl Player {
     ) -> Result<Self, PlayError> {
         let store = Managed::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from));
         let admin = NewKey::admin(KeyConfig::named("player")?).without_access_key();
-        let admin = store.bootstrap(workspace, admin).await?.record.id;
-        let (keys, nobody) = (HashMap::new(), KeyId::new("nobody")?);
-        Ok(Self { store, clock, admin, keys, made: 0, nobody, events: Vec::new(), history: None })
+        let admin = store.bootstrap(workspace.clone(), admin).await?.record.id;
+        let late = Late::default();
+        let reached = Arc::clone(&late);
+        store.listen(Box::new(move |level, event| {
+            if let LateEvent::Crossed(crossed) = event {
+                let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
+                reached.push((level.clone(), crossed.to_vec()));
+            }
+        }));
+        Ok(Self {
+            store,
+            clock,
+            workspace,
+            admin,
+            keys: HashMap::new(),
+            made: 0,
+            nobody: KeyId::new("nobody")?,
+            plans: HashMap::new(),
+            named: 0,
+            late,
+            events: Vec::new(),
+            history: None,
+            moved: 0,
+        })
     }
 
-    /// Begins another history, in which no label has a key yet. From now on the id of a key is made of its label: the first
+    /// Begins another history, in which no label has a key or a plan yet. From now on the id of a key is made of its label: the first
     /// segment is made unique, and the others are as in the label. One that is created again has the id of the one before.
     /// Labels must be short.
     pub fn begin_with_ids_of_labels(&mut self) {
         self.keys.clear();
+        self.plans.clear();
         self.events.clear();
         self.history = Some(self.history.map_or(0, |history| history + 1));
+    }
+
+    /// Goes on in another workspace after some histories: one has a bound of plans.
+    async fn move_on(&mut self) -> Result<(), PlayError> {
+        let Some(history) = self.history.filter(|history| history / HISTORIES > self.moved) else {
+            return Ok(());
+        };
+        self.moved = history / HISTORIES;
+        let workspace = WorkspaceId::new(format!("{} {}", self.workspace, self.moved))?;
+        let admin = NewKey::admin(KeyConfig::named("player")?).without_access_key();
+        self.admin = self.store.bootstrap(workspace, admin).await?.record.id;
+        Ok(())
     }
 
     /// Sets the clock, does the operation, and answers it.
@@ -130,6 +178,7 @@ impl Player {
             return Ok(Answer::Error(Problem::Invalid));
         }
         self.clock.set(request::instant(operation.at));
+        self.move_on().await?;
         let answer = match &operation.action {
             Action::Create(create) => self.create(create).await,
             Action::Update(update) => self.update(update).await,
@@ -151,15 +200,23 @@ impl Player {
             Action::Events {} => Ok(Answer::Events(std::mem::take(&mut self.events))),
             Action::Reset { key } => self.reset(key).await,
             Action::Delete { key } => self.delete(key).await,
+            Action::Plan(plan) => self.plan(plan).await,
+            Action::DeletePlan { plan } => self.delete_plan(plan).await,
         };
+        let late = std::mem::take(&mut *self.late.lock().unwrap_or_else(PoisonError::into_inner));
         let answer = match answer {
             Err(PlayError::Keys(KeysError::NotFound(_))) => Answer::Error(Problem::UnknownKey),
             Err(PlayError::Keys(KeysError::Invalid(_))) => Answer::Error(Problem::Invalid),
             Err(PlayError::Keys(KeysError::Conflict { .. })) => Answer::Error(Problem::Stale),
             Err(PlayError::Keys(KeysError::NoGroup(_))) => Answer::Error(Problem::NoGroup),
             Err(PlayError::Keys(KeysError::NotEmpty(_))) => Answer::Error(Problem::NotEmpty),
+            Err(PlayError::Keys(KeysError::NoPlan(_))) => Answer::Error(Problem::NoPlan),
+            Err(PlayError::Keys(KeysError::PlanInUse(_))) => Answer::Error(Problem::InUse),
             answer => answer?,
         };
+        if let Some(key) = operation.action.key() {
+            self.events.extend(self.called(key).late_events(late)?);
+        }
         // A peek shows what would fire.
         let fires = !matches!(operation.action, Action::Peek(_));
         if let Some(key) = operation.action.key().filter(|_| fires) {
@@ -200,7 +257,14 @@ impl Player {
     }
 
     async fn create(&mut self, create: &Create) -> Result<Answer, PlayError> {
-        let config = request::config(create, &format!("key {}", self.made))?;
+        let plan = match &create.plan {
+            Some(label) => Some(self.plan_name(label)?),
+            None => None,
+        };
+        let config = request::config(create, &format!("key {}", self.made), plan)?;
+        if let Some(plan) = &config.plan {
+            self.store.keys_as(&self.admin).plan(plan).await?;
+        }
         if self.keys.get(&create.key).is_some_and(|labelled| labelled.lives) {
             return Ok(Answer::Error(Problem::AlreadyExists));
         }
@@ -229,13 +293,20 @@ impl Player {
     }
 
     /// Reads the configuration, changes what the line names, and saves it at the version that was read.
-    async fn update(&self, update: &Update) -> Result<Answer, PlayError> {
-        // Its bounds come first, before the key is looked up.
-        request::apply(update, &mut KeyConfig::named("any")?)?;
+    async fn update(&mut self, update: &Update) -> Result<Answer, PlayError> {
+        let plan = match update.plan.value() {
+            Some(label) => Some(self.plan_name(label)?),
+            None => None,
+        };
+        // Its bounds come first, before the plan and the key are looked up.
+        request::apply(update, plan.clone(), &mut KeyConfig::named("any")?)?;
         let keys = self.store.keys_as(&self.admin);
+        if let Some(plan) = &plan {
+            keys.plan(plan).await?;
+        }
         let record = keys.get(&self.key(&update.key)).await?;
         let mut config = record.config.clone();
-        request::apply(update, &mut config)?;
+        request::apply(update, plan, &mut config)?;
         let version = update.version.unwrap_or(record.version);
         let updated = match update.effective {
             Effective::Next => keys.update(&record.id, version, &config).await?,
@@ -316,6 +387,38 @@ impl Player {
         }
         Ok(Answer::Ok)
     }
+
+    /// Reads the plan, changes what the line names, and saves it at the version that was read.
+    async fn plan(&mut self, change: &Plan) -> Result<Answer, PlayError> {
+        let name = self.plan_name(&change.plan)?;
+        let keys = self.store.keys_as(&self.admin);
+        let (mut plan, version) = match keys.plan(&name).await {
+            Ok(PlanRecord { plan, version, .. }) => (plan, version),
+            Err(KeysError::NoPlan(_)) => (limiter_core::Plan::default(), 0),
+            Err(error) => return Err(error.into()),
+        };
+        request::change_plan(change, &mut plan)?;
+        let update = PlanUpdate::new(name, plan).from_version(version);
+        keys.save_plan(PlanUpdate { effective: change.effective, ..update }).await?;
+        Ok(Answer::Ok)
+    }
+
+    async fn delete_plan(&mut self, label: &str) -> Result<Answer, PlayError> {
+        let name = self.plan_name(label)?;
+        self.store.keys_as(&self.admin).delete_plan(&name).await?;
+        Ok(Answer::Ok)
+    }
+
+    /// Returns the name of the plan with a label, living or not. No other history of the store has it.
+    fn plan_name(&mut self, label: &str) -> Result<PlanName, PlayError> {
+        if let Some(name) = self.plans.get(label) {
+            return Ok(name.clone());
+        }
+        self.named += 1;
+        let name = PlanName::new(format!("plan {}", self.named))?;
+        self.plans.insert(label.to_owned(), name.clone());
+        Ok(name)
+    }
 }
 
 /// Returns the last segment of a path.
@@ -336,3 +439,6 @@ fn decided(
 ) -> Result<Answer, PlayError> {
     decision.map_or_else(answer::of_refusal, |decision| called.of_decision(&decision))
 }
+
+/// The histories of a workspace. Each has few plans.
+const HISTORIES: u64 = 100;

@@ -12,8 +12,8 @@ pub use answer::{
 };
 pub use limiter_core::{Effective, KeyKind, Measure, Rule, Scope, TimeZone, Unit, Window};
 pub use operation::{
-    Action, Assets, Call, Change, Create, Limits, Operation, Other, Reserve, Totals, Update,
-    levels, parent, to_jsonl,
+    Action, Amount, Assets, Call, Change, Create, Limits, Operation, Other, Plan, Reserve, Totals,
+    Update, levels, parent, to_jsonl,
 };
 pub use read::{Unreadable, read};
 

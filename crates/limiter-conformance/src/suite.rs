@@ -59,10 +59,12 @@ mod identities;
 mod key;
 mod key_races;
 mod making_groups;
+mod managing_plans;
 mod other_assets;
 mod owning;
 mod parallel;
 mod peeking;
+mod plans;
 mod prelude;
 mod property;
 mod races;
@@ -159,10 +161,12 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
         ("identities", identities::stories),
         ("key_races", key_races::stories),
         ("making_groups", making_groups::stories),
+        ("managing_plans", managing_plans::stories),
         ("other_assets", other_assets::stories),
         ("owning", owning::stories),
         ("parallel", parallel::stories),
         ("peeking", peeking::stories),
+        ("plans", plans::stories),
         ("races", races::stories),
         ("repeating", repeating::stories),
         ("reservation_races", reservation_races::stories),

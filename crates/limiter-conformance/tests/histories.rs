@@ -1,10 +1,10 @@
 //! Properties of every history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use limiter_conformance::generate::{
-    grouped_world, histories, histories_with_groups, histories_with_reservations, parallel_world,
-    reserved_world, small_world,
+    grouped_world, histories, histories_with_groups, histories_with_plans,
+    histories_with_reservations, parallel_world, planned_world, reserved_world, small_world,
 };
 use limiter_conformance::model::{Bounds, Model};
 use limiter_conformance::replay::{
@@ -19,6 +19,7 @@ proptest! {
         history in prop_oneof![
             histories(1..60).boxed(),
             histories_with_groups(1..60).boxed(),
+            histories_with_plans(1..60).boxed(),
         ]
     ) {
         let mut model = Model::new();
@@ -57,6 +58,7 @@ proptest! {
         history in prop_oneof![
             histories_with_reservations(1..30).boxed(),
             histories_with_groups(1..30).boxed(),
+            histories_with_plans(1..30).boxed(),
         ]
     ) {
         for (line, operation) in to_jsonl(&history).lines().zip(&history) {
@@ -228,6 +230,77 @@ fn kinds_of_groups(action: &Action, answer: &Answer) -> Vec<String> {
         kinds.push("a threshold of a group".to_owned());
     }
     kinds
+}
+
+/// Nor would one in which no change of a plan ever reaches a key.
+#[test]
+fn plans_meet_every_kind_of_answer() {
+    let random = some(histories_with_plans(1..60), 400);
+    for (name, histories) in [("random", random), ("enumerated", planned_world(3).collect())] {
+        let mut met = BTreeMap::<String, usize>::new();
+        for history in &histories {
+            // What a plan changes is what differs in the answers of a model whose plans stay as they were first.
+            let (mut model, mut stays) = (Model::new(), Model::new());
+            let mut plans = BTreeSet::new();
+            for operation in history {
+                if !model.specifies(operation) {
+                    continue;
+                }
+                let answer = model.answer(operation);
+                let kind = match (&operation.action, &answer) {
+                    (Action::Plan(_) | Action::DeletePlan { .. }, Answer::Error(problem)) => {
+                        format!("a plan {problem:?}")
+                    }
+                    (Action::Update(_) | Action::Create(_), Answer::Error(problem)) => {
+                        format!("{} {problem:?}", name_of(&operation.action))
+                    }
+                    (Action::DeletePlan { .. }, _) => "a plan is deleted".to_owned(),
+                    (Action::Plan(plan), _) => {
+                        if !plans.insert(plan.plan.clone()) {
+                            format!("a plan is changed {:?}", plan.effective)
+                        } else {
+                            stays.answer(operation);
+                            continue;
+                        }
+                    }
+                    _ => String::new(),
+                };
+                let fired = |model: &mut Model| {
+                    model.answer(&Operation { action: Action::Events {}, ..operation.clone() })
+                };
+                if kind.is_empty() && stays.answer(operation) != answer {
+                    *met.entry(format!("{} differs", name_of(&operation.action))).or_default() += 1;
+                }
+                let is_call = matches!(operation.action, Action::Check(_) | Action::Reserve(_));
+                if let (Answer::Events(events), true) = (fired(&mut model), is_call)
+                    && events.len() > answer.crossed().len()
+                {
+                    *met.entry("a plan fires".to_owned()).or_default() += 1;
+                }
+                *met.entry(kind).or_default() += 1;
+            }
+        }
+        println!("{name}: {met:#?}");
+        let in_both = [
+            "a plan is changed Next",
+            "a plan is changed Now",
+            "check differs",
+            "reserve differs",
+            "other differs",
+            "a plan fires",
+        ];
+        let in_random = [
+            "a plan InUse",
+            "a plan NoPlan",
+            "a plan is deleted",
+            "create NoPlan",
+            "update NoPlan",
+        ];
+        let in_random = in_random.iter().filter(|_| name == "random");
+        for expected in in_both.iter().chain(in_random) {
+            assert!(met.contains_key(*expected), "{name} histories never meet: {expected}");
+        }
+    }
 }
 
 /// Nor would one that never meets a parallel limit, or whose slots never come back.

@@ -40,6 +40,12 @@ fn each_segment_of_a_path_is_a_label_of_any_length() {
             assert_eq!(player.play(&create).wait().ok(), Some(Answer::Ok));
         }
         assert_eq!(player.key("acme/ci").segments().last(), Some("ci"));
+        // Nor has any label a plan.
+        let [save, delete] = [r#""op":"plan","plan":"p""#, r#""op":"delete_plan","plan":"p""#];
+        assert_eq!(player.play(&operation(save)).wait().ok(), Some(Answer::Ok));
+        player.begin_with_ids_of_labels();
+        let deleted = player.play(&operation(delete)).wait();
+        assert_eq!(deleted.ok(), Some(Answer::Error(Problem::NoPlan)));
     });
 }
 
@@ -72,6 +78,79 @@ fn groups_are_answered_with_their_paths() {
         (r#""op":"create","key":"acme/root","kind":"admin""#, r#"{"error":"invalid"}"#),
         (r#""op":"create","key":"acme/search/ci/x""#, r#"{"error":"no_group"}"#),
         (r#""op":"create","key":"acme""#, r#"{"error":"already_exists"}"#),
+    ]);
+}
+
+#[test]
+fn plans_are_answered_by_their_labels() {
+    let requests = r#""global":{"requests_per_minute":1}"#;
+    let long = "p".repeat(1_000);
+    answers(&[
+        (r#""op":"delete_plan","plan":"free""#, r#"{"error":"no_plan"}"#),
+        (r#""op":"create","key":"k1","plan":"free""#, r#"{"error":"no_plan"}"#),
+        (&format!(r#""op":"plan","plan":"free",{requests}"#), r#"{"ok":true}"#),
+        (&format!(r#""op":"plan","plan":"{long}""#), r#"{"ok":true}"#),
+        (r#""op":"create","key":"acme/k1","plan":"gone""#, r#"{"error":"no_plan"}"#),
+        (r#""op":"create","key":"acme/k1","plan":"free""#, r#"{"error":"no_group"}"#),
+        (r#""op":"create","key":"k1","plan":"free""#, r#"{"ok":true}"#),
+        (r#""op":"create","key":"k1","plan":"gone""#, r#"{"error":"no_plan"}"#),
+        (r#""op":"create","key":"k1","plan":"free""#, r#"{"error":"already_exists"}"#),
+        (r#""op":"update","key":"k2","plan":"gone""#, r#"{"error":"no_plan"}"#),
+        (r#""op":"update","key":"k1","plan":"gone","version":7"#, r#"{"error":"no_plan"}"#),
+        (r#""op":"update","key":"k2","plan":"free""#, r#"{"error":"unknown_key"}"#),
+        (
+            r#""op":"update","key":"k1","plan":"gone","budget":9007199254740992"#,
+            r#"{"error":"invalid"}"#,
+        ),
+        (
+            r#""op":"check","key":"k1""#,
+            r#"{"allowed":true,"remaining":{"global/minute/requests":0}}"#,
+        ),
+        (r#""op":"delete_plan","plan":"free""#, r#"{"error":"in_use"}"#),
+        (
+            r#""op":"plan","plan":"free","effective":"now","global":{"requests_per_minute":2}"#,
+            r#"{"ok":true}"#,
+        ),
+        (
+            r#""op":"check","key":"k1""#,
+            r#"{"allowed":true,"remaining":{"global/minute/requests":0}}"#,
+        ),
+        (r#""op":"update","key":"k1","plan":null"#, r#"{"ok":true}"#),
+        (r#""op":"delete_plan","plan":"free""#, r#"{"ok":true}"#),
+    ]);
+}
+
+/// They are not part of an answer.
+#[test]
+fn thresholds_that_a_changed_plan_reaches_are_events_before_those_of_the_call() {
+    let plan = |effective: &str, limit: u64| {
+        format!(
+            r#""op":"plan","plan":"p","effective":"{effective}","global":{{"limits":{{"day/requests":{limit}}}}}"#
+        )
+    };
+    let ok = r#"{"ok":true}"#;
+    answers(&[
+        (&plan("next", 100), ok),
+        (r#""op":"create","key":"g","kind":"group","plan":"p""#, ok),
+        (r#""op":"create","key":"g/k","plan":"p""#, ok),
+        (
+            r#""op":"check","key":"g/k","requests":8"#,
+            r#"{"allowed":true,"remaining":{"g:global/day/requests":92,"global/day/requests":92}}"#,
+        ),
+        (&plan("now", 10), ok),
+        (
+            r#""op":"peek","key":"g/k","requests":2"#,
+            r#"{"allowed":true,"remaining":{"g:global/day/requests":0,"global/day/requests":0}}"#,
+        ),
+        (r#""op":"events""#, r#"{"events":[]}"#),
+        (
+            r#""op":"check","key":"g/k","requests":2"#,
+            r#"{"allowed":true,"remaining":{"g:global/day/requests":0,"global/day/requests":0}}"#,
+        ),
+        (
+            r#""op":"events""#,
+            r#"{"events":[["g","global/day/requests",80],["g/k","global/day/requests",80],["g","global/day/requests",100],["g/k","global/day/requests",100]]}"#,
+        ),
     ]);
 }
 

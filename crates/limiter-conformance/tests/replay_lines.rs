@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use limiter_conformance::replay::{
-    Action, Answer, Call, Change, Charged, Cost, Create, Credits, Crossed, Day, Denial, Effective,
-    Event, Exceeded, KeyKind, LevelRule, Limits, Measure, Operation, Other, Problem, Remaining,
-    Reserve, Row, Rule, RuleUsage, Scope, ScopeName, TimeZone, Totals, Unit, Update, Usage, Window,
-    read,
+    Action, Amount, Answer, Call, Change, Charged, Cost, Create, Credits, Crossed, Day, Denial,
+    Effective, Event, Exceeded, KeyKind, LevelRule, Limits, Measure, Operation, Other, Plan,
+    Problem, Remaining, Reserve, Row, Rule, RuleUsage, Scope, ScopeName, TimeZone, Totals, Unit,
+    Update, Usage, Window, read,
 };
 
 const GLOBAL_MINUTE_REQUESTS: Rule = Rule::of(Scope::Global, Window::Minute, Unit::Requests);
@@ -21,7 +21,7 @@ fn the_examples_of_operations_are_read() {
             "m1".to_owned(),
             Some(limits([((Window::Day, Unit::OutputTokens), 30)])),
         )]),
-        budget: Some(5_000_000),
+        budget: Some(Amount::Limited(5_000_000)),
         ..member("k1")
     };
     let update = Update {
@@ -599,6 +599,8 @@ fn the_rules_of_a_group_carry_its_path() {
     for (problem, line) in [
         (Problem::NoGroup, r#"{"error":"no_group"}"#),
         (Problem::NotEmpty, r#"{"error":"not_empty"}"#),
+        (Problem::NoPlan, r#"{"error":"no_plan"}"#),
+        (Problem::InUse, r#"{"error":"in_use"}"#),
     ] {
         assert_eq!(Answer::Error(problem).to_line(), line);
     }
@@ -618,18 +620,23 @@ fn a_parallel_limit_stands_beside_global_and_in_assets_and_other() {
     let line = r#"{"at":1,"op":"create","key":"acme/ci","kind":"member","parallel":2,"assets":{"m1":{"limits":{"day/tokens":5},"parallel":1}},"other":{"parallel":0}}"#;
     let of = |parallel, tokens: &[_]| Limits {
         amounts: tokens.iter().copied().collect(),
-        parallel: Some(parallel),
+        parallel: Some(Amount::Limited(parallel)),
     };
+    let tokens = ((Window::Day, Unit::Tokens), Amount::Limited(5));
     let create = Create {
-        parallel: Some(2),
-        assets: [("m1".to_owned(), Some(of(1, &[((Window::Day, Unit::Tokens), 5)])))].into(),
+        parallel: Some(Amount::Limited(2)),
+        assets: [("m1".to_owned(), Some(of(1, &[tokens])))].into(),
         other: Some(Other::Limited(of(0, &[]))),
         ..member("acme/ci")
     };
     let operation = Operation { at: 1, action: Action::Create(create) };
     assert_eq!(read(line).unwrap(), operation);
     assert_eq!(operation.to_line(), line);
-    for (written, parallel) in [("2", Change::Set(2)), ("null", Change::Clear)] {
+    for (written, parallel) in [
+        ("2", Change::Set(Amount::Limited(2))),
+        ("\"unlimited\"", Change::Set(Amount::Unlimited)),
+        ("null", Change::Clear),
+    ] {
         let line = format!(r#"{{"at":1,"op":"update","key":"k","parallel":{written}}}"#);
         let update = Update { key: "k".to_owned(), parallel, ..Update::default() };
         let operation = Operation { at: 1, action: Action::Update(update) };
@@ -664,13 +671,10 @@ fn what_comes_later_is_refused_with_a_sentence() {
             r#"{"at":1,"op":"create","key":"k","kind":"team"}"#,
             "expected `member`, `admin` or `group`",
         ),
-        (r#"{"at":1,"op":"plan","plan":"free"}"#, "plans are not supported yet"),
-        (r#"{"at":1,"op":"delete_plan","plan":"free"}"#, "plans are not supported yet"),
-        (r#"{"at":1,"op":"create","key":"k","plan":"free"}"#, "`plan` is not supported yet"),
         (r#"{"at":1,"op":"create","key":"k","open":"free"}"#, "`open` is not supported yet"),
         (
-            r#"{"at":1,"op":"create","key":"k","global":{"limits":{"day/tokens":"unlimited"}}}"#,
-            "plans are not supported yet",
+            r#"{"at":1,"op":"create","key":"k","global":{"limits":{"day/tokens":"endless"}}}"#,
+            "expected a whole number from 0, or `unlimited`",
         ),
         (
             r#"{"at":1,"op":"create","key":"k","global":{"limits":{"year/tokens":1}}}"#,
@@ -687,6 +691,12 @@ fn what_comes_later_is_refused_with_a_sentence() {
         (r#"{"at":1,"op":"update","key":"k","shadow":null}"#, "expected `true` or `false`"),
         (r#"{"at":1,"op":"history","key":"k"}"#, "the field `days` is missing"),
         (r#"{"at":1,"op":"events","key":"k"}"#, "unknown field `key`"),
+        (r#"{"at":1,"op":"plan","global":{}}"#, "the field `plan` is missing"),
+        (r#"{"at":1,"op":"plan","plan":null}"#, "in `plan`: expected a string"),
+        (r#"{"at":1,"op":"plan","plan":"free","shadow":true}"#, "unknown field `shadow`"),
+        (r#"{"at":1,"op":"plan","plan":"free","version":1}"#, "unknown field `version`"),
+        (r#"{"at":1,"op":"delete_plan"}"#, "the field `plan` is missing"),
+        (r#"{"at":1,"op":"create","key":"k","plan":7}"#, "in `plan`: expected a string"),
     ] {
         let problem = read(line).unwrap_err().to_string();
         assert!(problem.contains(sentence), "{problem}: {line}");
@@ -702,10 +712,78 @@ fn what_comes_later_is_refused_with_a_sentence() {
     }
 }
 
+#[test]
+fn plans_and_what_lifts_them_are_read_and_written() {
+    let requests = ((Window::Minute, Unit::Requests), Amount::Limited(1));
+    let lifted = ((Window::Day, Unit::Tokens), Amount::Unlimited);
+    let of = |amounts: &[_]| Limits { amounts: amounts.iter().copied().collect(), parallel: None };
+    let plan = Plan {
+        plan: "free".to_owned(),
+        effective: Effective::Now,
+        global: Change::Set(of(&[requests])),
+        parallel: Change::Set(Amount::Limited(2)),
+        assets: Change::Set([("m1".to_owned(), Some(of(&[requests])))].into()),
+        other: Change::Clear,
+        budget: Change::Clear,
+        time_zone: Change::Set("Europe/Berlin".parse().unwrap()),
+        thresholds: Change::Set(vec![50, 100]),
+    };
+    let create = Create {
+        plan: Some("free".to_owned()),
+        global: of(&[requests, lifted]),
+        parallel: Some(Amount::Unlimited),
+        other: Some(Other::Limited(Limits {
+            parallel: Some(Amount::Unlimited),
+            ..Limits::default()
+        })),
+        budget: Some(Amount::Unlimited),
+        ..member("k")
+    };
+    let update = |plan| Update { key: "k".to_owned(), plan, ..Update::default() };
+    for (line, action) in [
+        (
+            r#""op":"plan","plan":"free","effective":"now","global":{"limits":{"minute/requests":1}},"parallel":2,"assets":{"m1":{"limits":{"minute/requests":1}}},"other":null,"budget":null,"time_zone":"Europe/Berlin","thresholds":[50,100]"#,
+            Action::Plan(plan),
+        ),
+        (
+            r#""op":"plan","plan":"pro""#,
+            Action::Plan(Plan { plan: "pro".to_owned(), ..Plan::default() }),
+        ),
+        (r#""op":"delete_plan","plan":"free""#, Action::DeletePlan { plan: "free".to_owned() }),
+        (
+            r#""op":"create","key":"k","kind":"member","plan":"free","global":{"limits":{"minute/requests":1,"day/tokens":"unlimited"}},"parallel":"unlimited","other":{"parallel":"unlimited"},"budget":"unlimited""#,
+            Action::Create(create),
+        ),
+        (
+            r#""op":"update","key":"k","plan":"pro""#,
+            Action::Update(update(Change::Set("pro".to_owned()))),
+        ),
+        (r#""op":"update","key":"k","plan":null"#, Action::Update(update(Change::Clear))),
+    ] {
+        let (line, operation) = (format!(r#"{{"at":1,{line}}}"#), Operation { at: 1, action });
+        assert_eq!(read(&line).unwrap(), operation);
+        assert_eq!(operation.to_line(), line);
+        assert!(operation.is_within_bounds());
+    }
+    let of_credits = r#"{"at":1,"op":"plan","plan":"p","global":{"limits":{"ever/credits":7}}}"#;
+    let budget = r#"{"at":1,"op":"plan","plan":"p","global":{},"budget":7}"#;
+    assert_eq!(read(of_credits).unwrap(), read(budget).unwrap());
+    for line in [
+        r#"{"at":1,"op":"plan","plan":"p","budget":9007199254740992}"#,
+        r#"{"at":1,"op":"plan","plan":"p","parallel":9007199254740992}"#,
+        r#"{"at":1,"op":"plan","plan":"p","thresholds":[0]}"#,
+        r#"{"at":1,"op":"plan","plan":"p","assets":{"":{}}}"#,
+        r#"{"at":1,"op":"plan","plan":"p","other":{"limits":{"day/tokens":9007199254740992}}}"#,
+    ] {
+        assert!(!read(line).unwrap().is_within_bounds(), "{line}");
+    }
+}
+
 fn member(key: &str) -> Create {
     Create {
         key: key.to_owned(),
         kind: KeyKind::Member,
+        plan: None,
         global: Limits::default(),
         parallel: None,
         assets: BTreeMap::new(),
@@ -719,7 +797,8 @@ fn member(key: &str) -> Create {
 }
 
 fn limits<const COUNT: usize>(limits: [((Window, Unit), u64); COUNT]) -> Limits {
-    Limits { amounts: limits.into(), parallel: None }
+    let amounts = limits.map(|(of, limit)| (of, Amount::Limited(limit)));
+    Limits { amounts: amounts.into(), parallel: None }
 }
 
 fn requests_per_minute(limit: u64) -> Limits {

@@ -1,6 +1,7 @@
 //! The configuration of a key: its kind, name, limits and expiry.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -9,7 +10,7 @@ use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::labels::Labels;
 use crate::limits::{Limit, Limits};
-use crate::names::{AssetId, KeyName};
+use crate::names::{AssetId, KeyName, PlanName};
 use crate::object::{Object, distinct_keys};
 use crate::rule::Unit;
 use crate::state::ScopeId;
@@ -52,6 +53,9 @@ pub enum KeyKind {
 pub struct KeyConfig {
     /// Its name, unique among the living keys of the workspace.
     pub name: KeyName,
+    /// The plan whose limits it has, if any. Its own limits replace those of the plan for the same scope, window and unit, and
+    /// its own thresholds replace the plan's.
+    pub plan: Option<PlanName>,
     /// Limits over all calls of the key. The limit of credits for ever is its budget.
     pub global: Limits,
     /// The assets that are listed, with their limits. One without limits is only counted.
@@ -61,7 +65,8 @@ pub struct KeyConfig {
     /// The instant at which the key expires; `None` for never. It takes effect at once, and may be in the past. It lies
     /// from [`Timestamp::START_OF_1970`] to [`Timestamp::END_OF_9999`].
     pub expires_at: Option<Timestamp>,
-    /// The zone of its days, weeks and months. Another one holds from the end of each window on.
+    /// The zone of its days, weeks and months; if it is UTC, that of the plan. Another one holds from the end of each window
+    /// on.
     pub time_zone: TimeZone,
     /// The shares of its limits that fire an event; `None` for those of the limiter. They take effect at once.
     ///
@@ -126,6 +131,7 @@ impl KeyConfig {
     pub const fn new(name: KeyName) -> Self {
         Self {
             name,
+            plan: None,
             global: Limits::NONE,
             assets: BTreeMap::new(),
             other: Other::Limited(Limits::NONE),
@@ -137,14 +143,20 @@ impl KeyConfig {
         }
     }
 
+    /// Gives it a plan.
+    #[must_use]
+    pub fn with_plan(self, plan: PlanName) -> Self {
+        Self { plan: Some(plan), ..self }
+    }
+
     /// Sets the limits over all calls. A budget that was set stays, unless these limits have one of their own (credits
     /// for ever).
     #[must_use]
     pub fn with_global(self, limits: Limits) -> Self {
-        let kept = match limits.get(Window::Ever, Unit::Credits) {
-            Some(_) => None,
-            None => self.budget(),
-        };
+        let budget = (Window::Ever, Unit::Credits);
+        let says_one = limits.get(budget.0, budget.1).is_some()
+            || limits.lifted().any(|lifted| lifted == budget);
+        let kept = self.budget().filter(|_| !says_one);
         let config = Self { global: limits, ..self };
         match kept {
             Some(budget) => config.with_budget(budget),
@@ -169,8 +181,7 @@ impl KeyConfig {
     #[must_use]
     pub fn with_budget(self, budget: Credits) -> Self {
         let budget = Limit::budget(budget.millionths());
-        let global: Limits = self.global.iter().chain([budget]).collect();
-        Self { global: global.with_parallel(self.global.parallel()), ..self }
+        Self { global: self.global.with(budget), ..self }
     }
 
     /// Returns the budget, if there is one.
@@ -207,6 +218,19 @@ impl KeyConfig {
     #[must_use]
     pub fn with_labels(self, labels: Labels) -> Self {
         Self { labels, ..self }
+    }
+
+    /// Returns the configuration if a state does not tell all of it: it has a plan, or limits that lift those of one.
+    pub(crate) fn if_not_told(&self) -> Option<Arc<Self>> {
+        let of_other = match &self.other {
+            Other::Limited(limits) => Some(limits),
+            Other::Denied => None,
+        };
+        let mut limits = self.assets.values().chain(of_other).chain([&self.global]);
+        let is_told = self.plan.is_none() && !limits.any(Limits::lifts_any);
+        // A record has name and labels by itself; without them, keys that have a plan and nothing of their own are alike.
+        let (name, labels) = (KeyName::NONE, Labels::NONE);
+        (!is_told).then(|| Arc::new(Self { name, labels, ..self.clone() }))
     }
 
     /// Returns the parallel limits, each with its scope.
@@ -278,6 +302,9 @@ impl<'de> Deserialize<'de> for Other {
 struct RawConfig {
     /// Its name, unique in the workspace.
     name: KeyName,
+    /// The plan whose limits it has; none if left out. Limits of its own replace the plan's, and `"unlimited"` lifts one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plan: Option<PlanName>,
     /// Limits over all calls; none if left out.
     #[serde(default)]
     global: Limits,
@@ -309,12 +336,12 @@ struct RawConfig {
 
 impl Serialize for KeyConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { name, assets, other, expires_at, time_zone, thresholds, shadow, labels, .. } =
-            self.clone();
-        let global: Limits = self.global.iter().filter(|limit| !limit.is_budget()).collect();
+        let Self { name, plan, global, assets, other, expires_at, time_zone, .. } = self.clone();
+        let Self { thresholds, shadow, labels, .. } = self.clone();
         let raw = RawConfig {
             name,
-            global: global.with_parallel(self.global.parallel()),
+            plan,
+            global: global.without_budget(),
             assets,
             other,
             budget: self.budget(),
@@ -340,7 +367,7 @@ crate::openapi::open_schema_of!(KeyConfig, RawConfig);
 
 impl RawConfig {
     fn config(self) -> Result<KeyConfig, InvalidValue> {
-        let Self { name, global, assets, other, budget, expires_at, .. } = self;
+        let Self { name, plan, global, assets, other, budget, expires_at, .. } = self;
         let Self { time_zone, thresholds, shadow, labels, .. } = self;
         if budget.is_some() && global.get(Window::Ever, Unit::Credits).is_some() {
             return Err(InvalidValue::Inconsistent {
@@ -349,6 +376,7 @@ impl RawConfig {
         }
         let config = KeyConfig {
             name,
+            plan,
             global,
             assets,
             other,

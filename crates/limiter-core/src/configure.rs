@@ -11,6 +11,7 @@ use crate::levels::LevelSet;
 use crate::limits::Limits;
 use crate::meter::{ANY, Ladder, STOPS, Stops, Take};
 use crate::operation::{CellStep, Guard, Operation, Origin, Step, Takes, WindowStep, apply};
+use crate::plan::{self, StoredPlan};
 use crate::prepare::{Rolls, Staged};
 use crate::record::{ACCOUNT, Counted, Record, Span};
 use crate::rule::Unit;
@@ -42,6 +43,8 @@ struct Wanted<'a> {
     keeps: bool,
     thresholds: Thresholds,
     effective: Effective,
+    /// Whether the windows stay as they stand: a window that has ended takes the limits when it is next written.
+    stays: bool,
     /// The zone of the key from now on, if it is another.
     zone: Option<&'a TimeZone>,
     now: Timestamp,
@@ -80,6 +83,58 @@ impl KeyState {
         effective: Effective,
         now: Timestamp,
     ) -> Result<Change, InvalidValue> {
+        self.change_with(config, None, thresholds, effective, now)
+    }
+
+    /// Prepares a change of the configuration of a key that has this plan from now on, or none.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    pub fn change_with(
+        &self,
+        own: &KeyConfig,
+        plan: Option<&StoredPlan>,
+        thresholds: Thresholds,
+        effective: Effective,
+        now: Timestamp,
+    ) -> Result<Change, InvalidValue> {
+        let config = plan::in_force(own, plan);
+        let thresholds = plan.map_or(thresholds, |plan| plan.thresholds);
+        let change = self.change_to(&config, thresholds, effective, false, now)?;
+        Ok(change.with_plan(self, plan, now))
+    }
+
+    /// Returns whether the key has this plan, but has not taken this version yet.
+    #[must_use]
+    pub fn is_behind(&self, plan: &StoredPlan) -> bool {
+        self.plan().is_some_and(|taken| {
+            (&taken.workspace, &taken.name) == (&plan.workspace, &plan.name)
+                && taken.version < plan.version
+        })
+    }
+
+    /// Prepares the change to the latest version of its plan; `own` is its configuration. A window takes the plan as it is at
+    /// the first step in it: one that has ended is not moved, so that the next one has the limits from its start. Changes that
+    /// come at once do so.
+    #[must_use]
+    pub fn take(&self, own: &KeyConfig, plan: &StoredPlan, now: Timestamp) -> Change {
+        let taken = self.plan().map_or(0, |taken| taken.version);
+        let effective = if plan.at_once > taken { Effective::Now } else { Effective::Next };
+        let (config, stays) = (plan::in_force(own, Some(plan)), effective == Effective::Next);
+        let change = self.change_to(&config, plan.thresholds, effective, stays, now);
+        // With more assets than it can count it keeps the limits that it has.
+        let change = change.unwrap_or_else(|_| Change::none(self));
+        change.with_plan(self, Some(plan), now)
+    }
+
+    fn change_to(
+        &self,
+        config: &KeyConfig,
+        thresholds: Thresholds,
+        effective: Effective,
+        stays: bool,
+        now: Timestamp,
+    ) -> Result<Change, InvalidValue> {
         let mut change = Change::none(self);
         if self.is_configured(config, thresholds, effective, now) {
             return Ok(change);
@@ -96,6 +151,7 @@ impl KeyState {
             keeps,
             thresholds: config.thresholds.unwrap_or(thresholds),
             effective,
+            stays,
             zone: (config.time_zone != self.zone).then_some(&config.time_zone),
             now,
         };
@@ -203,6 +259,18 @@ impl Change {
         Self { operation, scopes: Vec::new(), dropped: Vec::new(), after, crossed: Vec::new() }
     }
 
+    /// Notes the plan that the key has from now on. A change of the plan alone is one of the global record too: whoever knows
+    /// the record as it was must notice.
+    fn with_plan(mut self, before: &KeyState, plan: Option<&StoredPlan>, now: Timestamp) -> Self {
+        self.after.set_plan(plan.map(StoredPlan::taken));
+        if self.scopes.is_empty() && self.after.plan() != before.plan() {
+            let staged = Staged::unmoved(&before.global, now);
+            let (step, takes) = staged.step_to(&staged.record);
+            self.put(before, Place::Global, &staged, step, takes, staged.record.clone());
+        }
+        self
+    }
+
     /// Changes one scope that is counted.
     fn scope(&mut self, state: &KeyState, place: Place, wanted: &Wanted<'_>) {
         let Some(before) = state.scope_at(place) else { return };
@@ -220,8 +288,8 @@ impl Change {
         if !moves && !rearms && !is_over && place != Place::Global {
             return;
         }
-        let moves = moves || is_over;
-        let staged = if moves {
+        let stays = wanted.stays && wanted.zone.is_none() && !is_over;
+        let staged = if (moves || is_over) && !stays {
             Staged::at(before, None, wanted.now, &state.zone, Rolls::Go)
         } else {
             Staged::unmoved(before, wanted.now)

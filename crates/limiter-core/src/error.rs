@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::access_key::KeyPrefix;
 use crate::clock::Timestamp;
-use crate::names::KeyId;
+use crate::names::{KeyId, PlanName};
 use crate::reservation::ReservationError;
 
 /// A value that is malformed or out of bounds. It is refused on input, and nothing changes.
@@ -153,6 +153,12 @@ pub enum InvalidValue {
     TooManyKeys {
         /// The number of keys.
         count: usize,
+        /// The most there may be.
+        max: usize,
+    },
+    /// One plan more than a workspace may have.
+    #[error("a workspace may have at most {max} plans: delete one that no key has")]
+    TooManyPlans {
         /// The most there may be.
         max: usize,
     },
@@ -319,6 +325,12 @@ pub enum KeysError {
     /// There is no such group in the workspace, beneath which a key was to be created.
     #[error("no group {0:?} in this workspace: create it first")]
     NoGroup(KeyId),
+    /// The workspace has no plan of this name.
+    #[error("no plan {0:?} in this workspace: create it first")]
+    NoPlan(PlanName),
+    /// Keys or groups have a plan that was to be deleted.
+    #[error("keys or groups have the plan {0:?}: give them another plan, or none, first")]
+    PlanInUse(PlanName),
     /// Keys or groups lie beneath a group that was to be deleted.
     #[error("keys or groups lie beneath group {0:?}: delete them first")]
     NotEmpty(KeyId),
@@ -336,15 +348,15 @@ pub enum KeysError {
     /// The workspace would be left without an admin key that never expires.
     #[error("this is the workspace's last admin key: it cannot be deleted or given an expiry")]
     LastAdmin,
-    /// The key was changed since it was read.
+    /// The key or the plan was changed since it was read.
     #[error(
-        "the key was changed meanwhile: the update was made from version {expected}, \
-         the key is at version {actual}; read it again and repeat the change"
+        "it was changed meanwhile: the update was made from version {expected}, \
+         and it is at version {actual}; read it again and repeat the change"
     )]
     Conflict {
         /// The version that the update was made from.
         expected: u64,
-        /// The version that the key is at.
+        /// The version that it is at.
         actual: u64,
     },
     /// A value out of bounds.

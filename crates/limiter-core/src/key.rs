@@ -1,5 +1,7 @@
 //! A key's record, and the part of it that a store keeps.
 
+use std::sync::Arc;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -83,18 +85,7 @@ impl KeyRecord {
     /// Returns the record of a stored key at `now`.
     #[must_use]
     pub fn of(key: &StoredKey, state: &KeyState, now: Timestamp) -> Self {
-        let (global, assets, other) = state.configured();
-        let config = KeyConfig {
-            name: key.name.clone(),
-            global,
-            assets,
-            other,
-            expires_at: state.expires_at(),
-            time_zone: state.time_zone().clone(),
-            thresholds: state.own_thresholds.then(|| state.thresholds()),
-            shadow: state.is_shadow(),
-            labels: key.labels.clone(),
-        };
+        let config = key.config(state);
         let limits = state.every_scope().map(|(scope, counted)| {
             let counted = counted.at(now, state.time_zone());
             let parallel = state.parallel_limit(&scope);
@@ -152,6 +143,9 @@ pub struct StoredKey {
     pub name: KeyName,
     /// Its labels.
     pub labels: Labels,
+    /// Its own configuration, if its state does not tell it: with a plan, or with limits that lift those of one.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub own: Option<Arc<KeyConfig>>,
     /// The stored part of its access key.
     #[serde(deserialize_with = "Option::deserialize")]
     pub secret: Option<StoredSecret>,
@@ -200,6 +194,7 @@ impl StoredKey {
             workspace: key.workspace.clone(),
             name: key.config.name.clone(),
             labels: key.config.labels.clone(),
+            own: key.config.if_not_told(),
             secret: key.secret,
             replaced: Vec::new(),
             created_at: now,
@@ -231,7 +226,7 @@ impl StoredKey {
     /// Returns whether this part of the key is configured like this.
     #[must_use]
     pub fn is_configured(&self, config: &KeyConfig) -> bool {
-        self.name == config.name && self.labels == config.labels
+        self.name == config.name && self.labels == config.labels && self.own == config.if_not_told()
     }
 
     /// Returns the next version of the key, with this configuration.
@@ -239,7 +234,29 @@ impl StoredKey {
     pub fn configured(self, config: &KeyConfig, now: Timestamp) -> Self {
         let (name, labels) = (config.name.clone(), config.labels.clone());
         let version = self.version.saturating_add(1).min(MAX_COUNT);
-        Self { name, labels, version, changed_at: now, ..self }
+        Self { name, labels, own: config.if_not_told(), version, changed_at: now, ..self }
+    }
+
+    /// Returns the configuration of a key of this state, as an admin last saved it.
+    #[must_use]
+    pub fn config(&self, state: &KeyState) -> KeyConfig {
+        let (name, labels) = (self.name.clone(), self.labels.clone());
+        if let Some(own) = &self.own {
+            return KeyConfig { name, labels, ..KeyConfig::clone(own) };
+        }
+        let (global, assets, other) = state.configured();
+        KeyConfig {
+            name,
+            plan: None,
+            global,
+            assets,
+            other,
+            expires_at: state.expires_at(),
+            time_zone: state.time_zone().clone(),
+            thresholds: state.own_thresholds.then(|| state.thresholds()),
+            shadow: state.is_shadow(),
+            labels,
+        }
     }
 
     /// Returns the key with a new access key. Those that it had before work on for their grace time, or end at once if the

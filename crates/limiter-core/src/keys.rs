@@ -12,8 +12,9 @@ use crate::error::{BoxError, InvalidValue, KeysError};
 use crate::history::DayHistory;
 use crate::key::{CreatedKey, KeyRecord};
 use crate::managed::{ManagedAs, ManagedKey, Report};
-use crate::names::{KeyId, WorkspaceId};
+use crate::names::{KeyId, PlanName, WorkspaceId};
 use crate::new_key::{NewAccess, NewId, NewKey, Rotation};
+use crate::plan::{PlanRecord, PlanUpdate};
 use crate::search::{Page, Search};
 use crate::store::{KeyRotation, KeyUpdate, NewRecord, Store, UpdatedKey};
 use crate::thresholds::Thresholds;
@@ -423,6 +424,48 @@ impl<'a> Keys<'a> {
             }
         }
         Err(KeysError::AccessKeyTaken)
+    }
+
+    /// Creates a plan of the workspace, or changes the one of this name. However many keys have it, this is one write: each
+    /// takes the changed limits with the next of its windows, or at once if the update says so. Other processes that use the
+    /// same store learn of it within a second.
+    ///
+    /// # Errors
+    /// [`KeysError::Invalid`] for too many assets, limits or plans; [`KeysError::NoPlan`] or [`KeysError::Conflict`] if the plan
+    /// is not at the version that the update was made from; an error about the caller; or a store error.
+    pub async fn save_plan(&self, update: PlanUpdate) -> Result<PlanRecord, KeysError> {
+        let workspace = self.managed().await?;
+        update.plan.check()?;
+        let update = PlanUpdate { thresholds: self.issuer.thresholds, ..update };
+        self.store.save_plan(&workspace, &update).await
+    }
+
+    /// Reads the plans of the workspace, by the bytes of their names.
+    ///
+    /// # Errors
+    /// An error about the caller, or a store error.
+    pub async fn plans(&self) -> Result<Vec<PlanRecord>, KeysError> {
+        let workspace = self.managed().await?;
+        Ok(self.store.plans(&workspace).await?)
+    }
+
+    /// Reads a plan of the workspace.
+    ///
+    /// # Errors
+    /// [`KeysError::NoPlan`]; an error about the caller; or a store error.
+    pub async fn plan(&self, name: &PlanName) -> Result<PlanRecord, KeysError> {
+        let workspace = self.managed().await?;
+        let plan = self.store.plan(&workspace, name).await?;
+        plan.ok_or_else(|| KeysError::NoPlan(name.clone()))
+    }
+
+    /// Deletes a plan that no key and no group has.
+    ///
+    /// # Errors
+    /// [`KeysError::NoPlan`]; [`KeysError::PlanInUse`]; an error about the caller; or a store error.
+    pub async fn delete_plan(&self, name: &PlanName) -> Result<(), KeysError> {
+        let workspace = self.managed().await?;
+        self.store.delete_plan(&workspace, name).await
     }
 
     /// Reads what a key has counted on each of the last days: any key of the workspace for an admin, its own for a member.

@@ -1,8 +1,9 @@
 //! The limits of a scope: amounts by window and unit.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -18,7 +19,8 @@ pub const MAX_COUNT: u64 = (1 << 53) - 1;
 /// The limits of one scope: amounts by window and unit, at most [`Self::MOST`]; and how many calls may be open at the same
 /// time.
 ///
-/// A limit of 0 allows nothing; one that is absent does not limit. In JSON each has a name such as `requests_per_minute`,
+/// A limit of 0 allows nothing; one that is absent does not limit. Of a key with a [plan](crate::Plan) those that are absent are
+/// the plan's, and one that is `unlimited` lifts it. In JSON each has a name such as `requests_per_minute`,
 /// `output_tokens_per_day`, `credits_ever` or `parallel`; amounts of credits are decimal texts:
 ///
 /// ```
@@ -45,6 +47,9 @@ pub const MAX_COUNT: u64 = (1 << 53) - 1;
 pub struct Limits {
     amounts: Vec<Limit>,
     parallel: Option<u64>,
+    /// Limits of a plan that do not hold, sorted.
+    lifted: Vec<(Window, Unit)>,
+    lifts_parallel: bool,
 }
 
 /// One limit of a scope on an amount.
@@ -71,7 +76,8 @@ impl Limit {
 
 impl Limits {
     /// No limits.
-    pub const NONE: Self = Self { amounts: Vec::new(), parallel: None };
+    pub const NONE: Self =
+        Self { amounts: Vec::new(), parallel: None, lifted: Vec::new(), lifts_parallel: false };
 
     /// The most limits of a scope, its parallel limit apart.
     pub const MOST: usize = 12;
@@ -115,10 +121,45 @@ impl Limits {
         self.amounts.is_empty() && self.parallel.is_none()
     }
 
+    /// Returns the limits of a plan that these lift.
+    pub fn lifted(&self) -> impl Iterator<Item = (Window, Unit)> {
+        self.lifted.iter().copied()
+    }
+
+    /// Returns whether these lift the parallel limit of a plan.
+    #[must_use]
+    pub const fn lifts_parallel(&self) -> bool {
+        self.lifts_parallel
+    }
+
+    /// Returns these limits with another one.
+    pub(crate) fn with(&self, limit: Limit) -> Self {
+        self.to_builder().limit(limit.window, limit.unit, limit.amount).0
+    }
+
+    /// Returns these limits without one of credits for ever.
+    pub(crate) fn without_budget(&self) -> Self {
+        let amounts = self.iter().filter(|limit| !limit.is_budget()).collect();
+        Self { amounts, ..self.clone() }
+    }
+
+    pub(crate) fn lifts_any(&self) -> bool {
+        self.lifts_parallel || !self.lifted.is_empty()
+    }
+
+    /// Returns the limits that hold: these, and those of the plan that they neither replace nor lift.
+    pub(crate) fn over(&self, plan: &Self) -> Self {
+        let holds = |limit: &Limit| !self.lifted.contains(&(limit.window, limit.unit));
+        let amounts: Self = plan.iter().filter(holds).chain(self.iter()).collect();
+        let of_plan = plan.parallel.filter(|_| !self.lifts_parallel);
+        amounts.with_parallel(self.parallel.or(of_plan))
+    }
+
     /// Returns the limits with this parallel limit, of [`MAX_COUNT`] at most, in place of theirs.
     #[must_use]
     pub fn with_parallel(self, parallel: Option<u64>) -> Self {
-        Self { parallel: parallel.map(|limit| limit.min(MAX_COUNT)), ..self }
+        let parallel = parallel.map(|limit| limit.min(MAX_COUNT));
+        Self { parallel, lifts_parallel: self.lifts_parallel && parallel.is_none(), ..self }
     }
 
     /// Returns the limits on amounts of one window.
@@ -144,19 +185,19 @@ impl FromIterator<Limit> for Limits {
     }
 }
 
-/// Formats as in `2 requests per minute, 30 output tokens per day, 5.00 credits in all, 4 calls in parallel`.
+/// Formats as in `2 requests per minute, 5.00 credits in all, unlimited tokens per day, 4 calls in parallel`.
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, limit) in self.iter().enumerate() {
-            let separator = if position == 0 { "" } else { ", " };
-            write!(f, "{separator}{limit}")?;
-        }
-        match self.parallel {
-            Some(limit) if self.amounts.is_empty() => write!(f, "{limit} calls in parallel"),
-            Some(limit) => write!(f, ", {limit} calls in parallel"),
-            None if self.amounts.is_empty() => f.write_str("no limits"),
-            None => Ok(()),
-        }
+        let lifted = self.lifted();
+        let lifted =
+            lifted.map(|(window, unit)| format!("{UNLIMITED} {} {}", unit.label(), Within(window)));
+        let parallel = match self.parallel {
+            Some(limit) => Some(format!("{limit} calls in parallel")),
+            None => self.lifts_parallel.then(|| format!("{UNLIMITED} calls in parallel")),
+        };
+        let amounts = self.iter().map(|limit| limit.to_string());
+        let parts: Vec<String> = amounts.chain(lifted).chain(parallel).collect();
+        if parts.is_empty() { f.write_str("no limits") } else { f.write_str(&parts.join(", ")) }
     }
 }
 
@@ -210,13 +251,36 @@ impl LimitsBuilder {
             (Err(place), Some(amount)) => amounts.insert(place, Limit { window, unit, amount }),
             (Err(_), None) => {}
         }
+        self.0.lifted.retain(|lifted| *lifted != (window, unit));
         self
+    }
+
+    /// Lifts this limit of a plan. Without a plan it does nothing.
+    ///
+    /// ```
+    /// # use limiter_core as limiter;
+    /// use limiter::{Limits, Unit, Window};
+    ///
+    /// let limits = Limits::builder().unlimited(Window::Day, Unit::Tokens).build()?;
+    /// assert_eq!(serde_json::to_string(&limits)?, r#"{"tokens_per_day":"unlimited"}"#);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unlimited(mut self, window: Window, unit: Unit) -> Self {
+        self = self.limit(window, unit, None);
+        let place = self.0.lifted.partition_point(|lifted| *lifted < (window, unit));
+        self.0.lifted.insert(place, (window, unit));
+        self
+    }
+
+    /// Lifts the parallel limit of a plan.
+    pub fn unlimited_parallel(self) -> Self {
+        Self(Limits { parallel: None, lifts_parallel: true, ..self.0 })
     }
 
     /// Sets how many reservations may be open at the same time; `None`, the default, for any number. A change takes effect at
     /// once, and a check needs no slot.
     pub fn parallel(self, limit: impl Into<Option<u64>>) -> Self {
-        Self(Limits { parallel: limit.into(), ..self.0 })
+        Self(Limits { parallel: limit.into(), lifts_parallel: false, ..self.0 })
     }
 
     /// Checks the bounds, and builds the limits.
@@ -277,8 +341,10 @@ setters! {
 
 impl Serialize for Limits {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let count = self.amounts.len().saturating_add(usize::from(self.parallel.is_some()));
-        let mut map = serializer.serialize_map(Some(count))?;
+        let has_parallel = self.parallel.is_some() || self.lifts_parallel;
+        let count = self.amounts.len().saturating_add(self.lifted.len());
+        let mut map =
+            serializer.serialize_map(Some(count.saturating_add(usize::from(has_parallel))))?;
         for Limit { window, unit, amount } in self.iter() {
             let name = limit_name(window, unit);
             match unit {
@@ -286,8 +352,13 @@ impl Serialize for Limits {
                 _ => map.serialize_entry(name, &amount)?,
             }
         }
-        if let Some(limit) = self.parallel {
-            map.serialize_entry(PARALLEL, &limit)?;
+        for (window, unit) in self.lifted() {
+            map.serialize_entry(limit_name(window, unit), UNLIMITED)?;
+        }
+        match self.parallel {
+            Some(limit) => map.serialize_entry(PARALLEL, &limit)?,
+            None if self.lifts_parallel => map.serialize_entry(PARALLEL, UNLIMITED)?,
+            None => {}
         }
         map.end()
     }
@@ -319,7 +390,11 @@ impl<'de> Visitor<'de> for Names {
         while let Some(name) = map.next_key::<String>()? {
             if name == PARALLEL && !seen_parallel {
                 seen_parallel = true;
-                builder = builder.parallel(map.next_value::<Option<u64>>()?);
+                builder = match map.next_value::<Option<OrUnlimited<u64>>>()? {
+                    Some(OrUnlimited::Unlimited) => builder.unlimited_parallel(),
+                    Some(OrUnlimited::Amount(limit)) => builder.parallel(limit),
+                    None => builder.parallel(None),
+                };
                 continue;
             }
             if name == PARALLEL {
@@ -337,14 +412,83 @@ impl<'de> Visitor<'de> for Names {
             }
             seen.push((window, unit));
             let amount = match unit {
-                Unit::Credits => map.next_value::<Option<Credits>>()?.map(Credits::millionths),
+                Unit::Credits => {
+                    let credits = map.next_value::<Option<OrUnlimited<Credits>>>()?;
+                    credits.map(|credits| credits.map(Credits::millionths))
+                }
                 _ => map.next_value()?,
             };
-            builder = builder.limit(window, unit, amount);
+            builder = match amount {
+                Some(OrUnlimited::Unlimited) => builder.unlimited(window, unit),
+                Some(OrUnlimited::Amount(amount)) => builder.limit(window, unit, amount),
+                None => builder.limit(window, unit, None),
+            };
         }
         builder.build().map_err(A::Error::custom)
     }
 }
+
+/// An amount, or the word `unlimited`.
+enum OrUnlimited<T> {
+    Unlimited,
+    Amount(T),
+}
+
+impl<T> OrUnlimited<T> {
+    fn map<U>(self, of: impl FnOnce(T) -> U) -> OrUnlimited<U> {
+        match self {
+            Self::Unlimited => OrUnlimited::Unlimited,
+            Self::Amount(amount) => OrUnlimited::Amount(of(amount)),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrUnlimited<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A self-describing format alone can tell a word from a number.
+        if !deserializer.is_human_readable() {
+            return T::deserialize(deserializer).map(Self::Amount);
+        }
+        deserializer.deserialize_any(AmountOrWord(PhantomData))
+    }
+}
+
+struct AmountOrWord<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for AmountOrWord<T> {
+    type Value = OrUnlimited<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an amount or \"unlimited\"")
+    }
+
+    fn visit_u64<E: Error>(self, amount: u64) -> Result<Self::Value, E> {
+        T::deserialize(amount.into_deserializer()).map(OrUnlimited::Amount)
+    }
+
+    fn visit_i64<E: Error>(self, amount: i64) -> Result<Self::Value, E> {
+        T::deserialize(amount.into_deserializer()).map(OrUnlimited::Amount)
+    }
+
+    fn visit_f64<E: Error>(self, amount: f64) -> Result<Self::Value, E> {
+        T::deserialize(amount.into_deserializer()).map(OrUnlimited::Amount)
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<Self::Value, E> {
+        match word {
+            UNLIMITED => Ok(OrUnlimited::Unlimited),
+            _ => {
+                let amount = T::deserialize(word.into_deserializer());
+                let amount =
+                    amount.map_err(|error: E| E::custom(format!("{error}, or \"{UNLIMITED}\"")));
+                amount.map(OrUnlimited::Amount)
+            }
+        }
+    }
+}
+
+/// The word for a limit that does not hold.
+pub(crate) const UNLIMITED: &str = "unlimited";
 
 /// The name of a parallel limit in serialized forms.
 pub(crate) const PARALLEL: &str = "parallel";

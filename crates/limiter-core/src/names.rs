@@ -128,8 +128,18 @@ bounded_text! {
 }
 
 bounded_text! {
+    /// The name of a plan, unique in its workspace: 1 to 128 bytes, without control and bidirectional control characters.
+    PlanName, "the name of a plan", 128, shown
+}
+
+bounded_text! {
     /// The id of one call of a key, so that a repetition is not charged twice: 1 to 128 bytes, chosen by the caller.
     RequestId, "a request id", 128, opaque
+}
+
+impl KeyName {
+    /// In place of a name that stands elsewhere.
+    pub(crate) const NONE: Self = Self(SmolStr::new_static("-"));
 }
 
 pub(crate) fn check_length(what: &'static str, text: &str, max: usize) -> Result<(), InvalidValue> {

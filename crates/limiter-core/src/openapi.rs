@@ -12,8 +12,8 @@ use crate::clock::Timestamp;
 use crate::config::Other;
 use crate::credits::Credits;
 use crate::labels::Labels;
-use crate::limits::{Limits, MAX_COUNT, PARALLEL, every_name};
-use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
+use crate::limits::{Limits, MAX_COUNT, PARALLEL, UNLIMITED, every_name};
+use crate::names::{AssetId, KeyId, KeyName, PlanName, RequestId, WorkspaceId};
 use crate::rule::{Rule, Unit};
 use crate::thresholds::Thresholds;
 use crate::zone::TimeZone;
@@ -81,6 +81,7 @@ schemas! {
     AssetId: text(AssetId::MAX_BYTES), "The id of an asset: a model or a tool.";
     KeyId: text(KeyId::MAX_BYTES), "The id of a key or of a group: one to four segments of 1 to 64 bytes, with slashes between.";
     KeyName: text(KeyName::MAX_BYTES), "The name of a key, without control characters, unique in its workspace.";
+    PlanName: text(PlanName::MAX_BYTES), "The name of a plan, without control characters, unique in its workspace.";
     RequestId: text(RequestId::MAX_BYTES), "The id of a request or a reservation.";
     WorkspaceId: text(WorkspaceId::MAX_BYTES), "The id of a workspace.";
     MaskedKey: string(), "The prefix of an access key, if it has one, and the first and last four of its other characters.";
@@ -89,7 +90,7 @@ schemas! {
         "The visible start of an access key.";
     Labels: labels(), "Names and values of the service's own.";
     Rule: string().enum_values(Some(Rule::all().map(Rule::name).collect::<Vec<_>>())), "Scope, window and unit of a limit; or scope/parallel.";
-    Limits: limits(), "Limits of a scope, by window and unit, and of its calls in parallel; null is no limit.";
+    Limits: limits(), "Limits of a scope, by window and unit, and of its calls in parallel; null is no limit of its own, and unlimited lifts that of a plan.";
     Other: OneOfBuilder::new().item(limits()).item(string().enum_values(Some(["denied"]))), "Limits of all assets that are not listed, together; or that they are denied.";
     TimeZone: text(TimeZone::MAX_BYTES).examples(["Europe/Berlin"]), "A time zone, by its name in the IANA database.";
     Credits:
@@ -107,9 +108,12 @@ schemas! {
 
 /// An object of all limits that there may be, by their names.
 fn limits() -> ObjectBuilder {
+    let unlimited = || string().enum_values(Some([UNLIMITED]));
     let count = || integer().minimum(Some(0)).maximum(Some(MAX_COUNT as f64));
+    let count = || OneOfBuilder::new().item(count()).item(unlimited());
+    let credits = || OneOfBuilder::new().item(Credits::schema()).item(unlimited());
     let amounts = every_name().fold(ObjectBuilder::new(), |object, ((_, unit), name)| match unit {
-        Unit::Credits => object.property(name, Credits::schema()),
+        Unit::Credits => object.property(name, credits()),
         _ => object.property(name, count()),
     });
     amounts.property(PARALLEL, count())

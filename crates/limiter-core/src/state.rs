@@ -15,6 +15,7 @@ use crate::history::{ClosedDay, DayHistory};
 use crate::limits::{Limits, counted};
 use crate::names::{AssetId, KeyId, RequestId};
 use crate::parallel::ParallelScopes;
+use crate::plan::{self, StoredPlan, TakenPlan};
 use crate::prepare::Staged;
 use crate::record::Record;
 use crate::rule::{Scope, Unit};
@@ -48,8 +49,17 @@ pub struct KeyState {
     pub(crate) zone: TimeZone,
     /// Parallel limits and the slots that are held, if there are any.
     pub(crate) parallel: Option<Box<ParallelScopes>>,
+    /// What no decision looks at.
+    beside: Option<Box<Beside>>,
+}
+
+/// What a key may have beside its limits and counts.
+#[derive(Clone, Debug, Default)]
+struct Beside {
+    /// The plan that it has, as it took it last.
+    plan: Option<TakenPlan>,
     /// Days that have ended, for a store that keeps the history here.
-    closed: Option<Box<ClosedDays>>,
+    closed: Option<ClosedDays>,
 }
 
 #[derive(Clone, Debug)]
@@ -133,6 +143,15 @@ pub struct KeySettings {
     pub generations: u32,
     /// The zone of its days, weeks and months.
     pub time_zone: TimeZone,
+    /// The plan that it has, as it took it last.
+    pub plan: Option<TakenPlan>,
+}
+
+impl Beside {
+    fn boxed(plan: Option<TakenPlan>, closed: Option<ClosedDays>) -> Option<Box<Self>> {
+        let is_any = plan.is_some() || closed.is_some();
+        is_any.then(|| Box::new(Self { plan, closed }))
+    }
 }
 
 impl Place {
@@ -202,6 +221,20 @@ impl KeyState {
     /// without thresholds of its own.
     #[must_use]
     pub fn new(kind: KeyKind, config: &KeyConfig, thresholds: Thresholds, now: Timestamp) -> Self {
+        Self::with_plan(kind, config, None, thresholds, now)
+    }
+
+    /// Creates the state of a new key, with its plan if it has one: its limits are in force at once.
+    #[must_use]
+    pub fn with_plan(
+        kind: KeyKind,
+        own: &KeyConfig,
+        plan: Option<&StoredPlan>,
+        thresholds: Thresholds,
+        now: Timestamp,
+    ) -> Self {
+        let config = plan::in_force(own, plan);
+        let thresholds = plan.map_or(thresholds, |plan| plan.thresholds);
         let zone = config.time_zone.clone();
         let own_thresholds = config.thresholds.is_some();
         let thresholds = config.thresholds.unwrap_or(thresholds);
@@ -219,7 +252,7 @@ impl KeyState {
             generations: FIRST_GENERATION,
             zone,
             parallel: None,
-            closed: None,
+            beside: Beside::boxed(plan.map(StoredPlan::taken), None),
         };
         for (id, limits) in &config.assets {
             let scope = state.begun(limits, thresholds, now);
@@ -262,6 +295,7 @@ impl KeyState {
             own_thresholds,
             generations,
             time_zone,
+            plan,
         } = settings;
         Ok(Self {
             kind,
@@ -275,23 +309,30 @@ impl KeyState {
             generations,
             zone: time_zone,
             parallel: None,
-            closed: None,
+            beside: Beside::boxed(plan, None),
         })
     }
 
     /// Keeps the accounts of days that end, for this many days, today included.
     #[must_use]
     pub fn keeping_history(mut self, days: u16) -> Self {
-        let closed = self.closed.take().map_or_else(Vec::new, |closed| closed.days);
+        let beside = self.beside.get_or_insert_default();
+        let closed = beside.closed.take().map_or_else(Vec::new, |closed| closed.days);
         let kept = days.min(DayHistory::MOST_DAYS);
-        self.closed = Some(Box::new(ClosedDays { days: closed, kept }));
+        beside.closed = Some(ClosedDays { days: closed, kept });
         self
+    }
+
+    /// Returns the days that have ended, for a store that keeps the history elsewhere.
+    pub fn closed_days(&self) -> impl Iterator<Item = &ClosedDay> {
+        let closed = self.beside.as_ref().and_then(|beside| beside.closed.as_ref());
+        closed.into_iter().flat_map(|closed| &closed.days)
     }
 
     /// Returns the history of the last days, the oldest first and today at the end.
     #[must_use]
     pub fn history(&self, days: u16, now: Timestamp) -> Vec<DayHistory> {
-        let closed = self.closed.as_deref();
+        let closed = self.beside.as_ref().and_then(|beside| beside.closed.as_ref());
         let days = days.min(closed.map_or(1, |closed| closed.kept));
         DayHistory::of(
             self,
@@ -302,7 +343,8 @@ impl KeyState {
     }
 
     pub(crate) fn close(&mut self, day: ClosedDay, now: Timestamp) {
-        let Some(closed) = &mut self.closed else { return };
+        let closed = self.beside.as_mut().and_then(|beside| beside.closed.as_mut());
+        let Some(closed) = closed else { return };
         // A row of days more than are asked for: days have up to 25 hours.
         let kept_ms = i64::from(closed.kept).saturating_add(1).saturating_mul(25 * 3_600_000);
         let first = Timestamp::from_unix_ms(now.unix_ms().saturating_sub(kept_ms));
@@ -368,7 +410,20 @@ impl KeyState {
             own_thresholds: self.own_thresholds,
             generations: self.generations,
             time_zone: self.zone.clone(),
+            plan: self.plan().cloned(),
         }
+    }
+
+    /// Returns the plan that the key has, as it took it last.
+    #[must_use]
+    #[inline]
+    pub fn plan(&self) -> Option<&TakenPlan> {
+        self.beside.as_ref()?.plan.as_ref()
+    }
+
+    pub(crate) fn set_plan(&mut self, plan: Option<TakenPlan>) {
+        let closed = self.beside.take().and_then(|beside| beside.closed);
+        self.beside = Beside::boxed(plan, closed);
     }
 
     /// Returns the generation of the newest counting of a scope.
@@ -604,7 +659,7 @@ impl KeyState {
             other: self.other.clone().filter(|_| located.id.is_some()),
             zone: self.zone.clone(),
             parallel: None,
-            closed: None,
+            beside: None,
             ..*self
         }
     }
@@ -654,6 +709,7 @@ impl PartialEq for KeyState {
         };
         settings(self) == settings(other)
             && self.zone == other.zone
+            && self.plan() == other.plan()
             && self.global == other.global
             && self.assets().eq(other.assets())
             && self.other == other.other
@@ -693,6 +749,8 @@ struct SavedState {
     own_thresholds: bool,
     shadow: bool,
     time_zone: TimeZone,
+    #[serde(deserialize_with = "Option::deserialize")]
+    plan: Option<TakenPlan>,
     denies_other: bool,
     generations: u32,
     global: SavedScope,
@@ -765,7 +823,11 @@ impl From<KeyState> for SavedState {
                     until,
                 })
                 .collect(),
-            history: state.closed.map(|closed| (closed.kept, closed.days)),
+            plan: state.plan().cloned(),
+            history: state
+                .beside
+                .and_then(|beside| beside.closed)
+                .map(|closed| (closed.kept, closed.days)),
             time_zone: state.zone,
         }
     }
@@ -791,6 +853,7 @@ impl TryFrom<SavedState> for KeyState {
             own_thresholds: saved.own_thresholds,
             generations: saved.generations,
             time_zone: zone,
+            plan: saved.plan,
         };
         let limits = saved.parallel.into_iter().map(|SavedParallel { of, limit }| (of, limit));
         let state = Self::from_parts(settings, global, assets, other)?;
@@ -798,7 +861,9 @@ impl TryFrom<SavedState> for KeyState {
         for SavedSlot { of, key, id, until } in saved.slots {
             state.hold_slot(of, (key, id), until);
         }
-        state.closed = saved.history.map(|(kept, days)| Box::new(ClosedDays { days, kept }));
+        if let Some((kept, days)) = saved.history {
+            state.beside.get_or_insert_default().closed = Some(ClosedDays { days, kept });
+        }
         Ok(state)
     }
 }

@@ -16,7 +16,9 @@ use crate::error::{CallError, KeysError, StoreError};
 use crate::history::DayHistory;
 use crate::key::{KeyRecord, StoredSecret};
 use crate::ledger::RecordId;
-use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
+use crate::names::{AssetId, KeyId, KeyName, PlanName, RequestId, WorkspaceId};
+use crate::plan::{PlanRecord, PlanUpdate};
+
 use crate::reservation::ReservationError;
 use crate::search::{Page, Search};
 use crate::settled::{LateEvent, Settled};
@@ -171,7 +173,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`KeysError::Invalid`] for too many assets, an admin key in a group or an access key of a group,
-    /// [`KeysError::AlreadyBootstrapped`], [`KeysError::NoGroup`], [`KeysError::IdTaken`], [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`], looked for in
+    /// [`KeysError::AlreadyBootstrapped`], [`KeysError::NoPlan`], [`KeysError::NoGroup`], [`KeysError::IdTaken`], [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`], looked for in
     /// this order, or a store error.
     async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError>;
 
@@ -201,7 +203,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// changes nothing leaves the version as it is.
     ///
     /// # Errors
-    /// [`KeysError::Invalid`] for too many assets, [`KeysError::NotFound`], [`KeysError::Conflict`],
+    /// [`KeysError::Invalid`] for too many assets, [`KeysError::NoPlan`], [`KeysError::NotFound`], [`KeysError::Conflict`],
     /// [`KeysError::NameTaken`] or [`KeysError::LastAdmin`], looked for in this order, or a store error.
     async fn update(
         &self,
@@ -238,6 +240,40 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
     async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError>;
+
+    /// Creates a plan, or changes the one of this name: [`StoredPlan::updated`](crate::StoredPlan::updated). Each key takes the change with its next step:
+    /// [`KeyState::take`](crate::KeyState::take).
+    ///
+    /// # Errors
+    /// [`KeysError::Invalid`] for too many assets or plans, [`KeysError::NoPlan`] or [`KeysError::Conflict`] if the plan is not
+    /// at the version of the update, or a store error.
+    async fn save_plan(
+        &self,
+        workspace: &WorkspaceId,
+        update: &PlanUpdate,
+    ) -> Result<PlanRecord, KeysError>;
+
+    /// Reads the plans of a workspace, by the bytes of their names.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    async fn plans(&self, workspace: &WorkspaceId) -> Result<Vec<PlanRecord>, StoreError>;
+
+    /// Reads a plan of a workspace.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    async fn plan(
+        &self,
+        workspace: &WorkspaceId,
+        name: &PlanName,
+    ) -> Result<Option<PlanRecord>, StoreError>;
+
+    /// Deletes a plan of a workspace that no key and no group has.
+    ///
+    /// # Errors
+    /// [`KeysError::NoPlan`] or [`KeysError::PlanInUse`], or a store error.
+    async fn delete_plan(&self, workspace: &WorkspaceId, name: &PlanName) -> Result<(), KeysError>;
 
     /// Names the part of the store that serves this key, by the store's latest knowledge. While one part fails, calls
     /// for keys in other parts may succeed. It is called before each operation, so it must be cheap and must not block.

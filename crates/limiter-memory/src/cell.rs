@@ -1,12 +1,14 @@
 //! The cell of one key: everything that a decision about it needs.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use limiter_core::{
-    AssetHint, AssetId, Charge, Decision, KeyId, KeyState, Ledger, Levels, LevelsMut, LocatedAsset,
-    Timestamp, evaluate,
+    AssetHint, AssetId, Charge, Crossing, Decision, KeyId, KeyState, Ledger, Levels, LevelsMut,
+    LocatedAsset, Timestamp, evaluate,
 };
 
+use crate::plans::Planned;
 use crate::time::Time;
 
 /// One key or group. Access to it requires the lock of its shard.
@@ -21,8 +23,24 @@ pub(crate) struct Cell {
     /// The slot of the group that it belongs to.
     pub(crate) group: u32,
     pub(crate) state: KeyState,
-    /// The ledger of its calls, if it ever reserved a call or gave one an id.
-    pub(crate) ledger: Option<Box<Ledger>>,
+    /// What few keys have.
+    pub(crate) attached: Option<Box<Attached>>,
+}
+
+/// What is attached to few cells.
+#[derive(Debug, Default)]
+pub(crate) struct Attached {
+    /// Its plan.
+    pub(crate) planned: Option<Planned>,
+    /// The ledger of its calls, if any reserved or had an id.
+    pub(crate) ledger: Option<Ledger>,
+}
+
+impl Attached {
+    pub(crate) fn boxed(planned: Option<Planned>, ledger: Option<Ledger>) -> Option<Box<Self>> {
+        let is_any = planned.is_some() || ledger.is_some();
+        is_any.then(|| Box::new(Self { planned, ledger }))
+    }
 }
 
 /// A key with its groups, the outermost first.
@@ -30,6 +48,34 @@ pub(crate) struct Cell {
 pub(crate) struct Reached<'a, 'b> {
     pub(crate) cell: &'a mut Cell,
     pub(crate) groups: &'a mut [&'b mut KeyState],
+}
+
+impl Cell {
+    /// Takes the latest version of its plan, if it has one. Returns the thresholds that this reached.
+    #[inline]
+    pub(crate) fn catch_up(&mut self, now: Timestamp) -> Vec<Crossing> {
+        match self.attached.as_ref().and_then(|attached| attached.planned.as_ref()) {
+            Some(planned) => planned.catch_up(&mut self.state, now),
+            None => Vec::new(),
+        }
+    }
+
+    pub(crate) fn set_planned(&mut self, planned: Option<Planned>) {
+        let ledger = self.attached.take().and_then(|attached| attached.ledger);
+        self.attached = Attached::boxed(planned, ledger);
+    }
+
+    /// Returns the state as it is with the latest version of its plan.
+    pub(crate) fn latest(&self, now: Timestamp) -> Cow<'_, KeyState> {
+        match self.attached.as_ref().and_then(|attached| attached.planned.as_ref()) {
+            Some(planned) if planned.is_ahead_of(&self.state) => {
+                let mut state = self.state.clone();
+                planned.catch_up(&mut state, now);
+                Cow::Owned(state)
+            }
+            _ => Cow::Borrowed(&self.state),
+        }
+    }
 }
 
 impl Reached<'_, '_> {
@@ -79,21 +125,32 @@ impl Reached<'_, '_> {
         now: Timestamp,
         step: impl FnOnce(&mut LevelsMut<'_>, &mut Ledger) -> T,
     ) -> T {
-        let Cell { id, state, ledger: of_key, .. } = self.cell;
-        let ledger = of_key.get_or_insert_default();
+        let Cell { id, state, attached, .. } = self.cell;
+        let of_key = attached.get_or_insert_default();
+        let ledger = of_key.ledger.get_or_insert_default();
         ledger.forget_until(now);
         let done = step(&mut levels(id, asset, self.groups, state), ledger);
         if ledger.is_empty() {
-            *of_key = None;
+            of_key.ledger = None;
+            if of_key.planned.is_none() {
+                *attached = None;
+            }
         }
         done
     }
+}
 
-    pub(crate) fn peek(self, asset: Option<&AssetId>, charge: &Charge, time: &Time) -> Decision {
-        let Cell { id, state, .. } = self.cell;
-        let states = self.groups.iter().map(|state| &**state).chain([&*state]);
-        evaluate::peek(&Levels::new(id, asset, states), charge, time.now())
-    }
+/// Decides a call of a key, the last of these cells, in its groups, and changes nothing.
+pub(crate) fn peek(
+    levels: &[&Cell],
+    asset: Option<&AssetId>,
+    charge: &Charge,
+    now: Timestamp,
+) -> Decision {
+    let Some(own) = levels.last() else { return Decision::key_unknown(None, asset) };
+    let states: Vec<_> = levels.iter().map(|cell| cell.latest(now)).collect();
+    let levels = Levels::new(&own.id, asset, states.iter().map(|state| &**state));
+    evaluate::peek(&levels, charge, now)
 }
 
 fn levels<'a>(

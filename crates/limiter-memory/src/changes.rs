@@ -3,13 +3,16 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use limiter_core::{KeyId, KeyRotation, KeyUpdate, NewRecord, StoreError, Timestamp, WorkspaceId};
+use limiter_core::{
+    KeyId, KeyRotation, KeyUpdate, NewRecord, PlanName, PlanUpdate, StoreError, Timestamp,
+    WorkspaceId,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync;
 
 use crate::sync::Mutex;
 
-/// A change of one key, with all that a restart needs to repeat it.
+/// A change of one key or plan, with all that a restart needs to repeat it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyChange {
@@ -47,6 +50,20 @@ pub enum KeyAction {
         workspace: WorkspaceId,
         /// The new access key.
         rotation: KeyRotation,
+    },
+    /// Creates or changes a plan.
+    SavePlan {
+        /// The workspace of the plan.
+        workspace: WorkspaceId,
+        /// The plan.
+        update: PlanUpdate,
+    },
+    /// Deletes a plan.
+    DeletePlan {
+        /// The workspace of the plan.
+        workspace: WorkspaceId,
+        /// Its name.
+        name: PlanName,
     },
     /// Deletes a key.
     Delete {

@@ -10,6 +10,8 @@ use limiter_core::{
     Search, StoredKey, StoredSecret, Timestamp, WorkspaceId,
 };
 
+use crate::plans::Plans;
+
 /// The keys of all workspaces. No decision uses it.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
@@ -19,6 +21,7 @@ pub(crate) struct Directory {
     workspaces: HashMap<WorkspaceId, Workspace, RandomState>,
     /// The groups, each with the number of keys and groups directly beneath it.
     groups: HashMap<KeyId, usize, RandomState>,
+    pub(crate) plans: Plans,
     /// The keys that were created, updated or deleted since a snapshot began.
     changed: Option<HashSet<KeyId, RandomState>>,
 }
@@ -131,7 +134,7 @@ impl Directory {
     /// Adds a key or a group, if it [may be added](Self::check_insert).
     pub(crate) fn insert(
         &mut self,
-        key: StoredKey,
+        mut key: StoredKey,
         kind: KeyKind,
         expires_at: Option<Timestamp>,
         now: Timestamp,
@@ -150,6 +153,8 @@ impl Directory {
             workspace.permanent_admins.insert(key.id.clone());
         }
         workspace.masked.extend(key.unique_mask());
+        key.own = key.own.take().map(|own| self.plans.shared(&key.workspace, own));
+        self.plans.moved(&key.workspace, None, key.own.as_ref());
         self.hold_digests(&key);
         self.keys.insert(key.id.clone(), key);
         Ok(())
@@ -230,8 +235,11 @@ impl Directory {
     pub(crate) fn update(&mut self, id: &KeyId, kind: KeyKind, config: &KeyConfig, now: Timestamp) {
         self.note(id);
         let Some(key) = self.keys.get_mut(id) else { return };
-        let configured = key.clone().configured(config, now);
+        let mut configured = key.clone().configured(config, now);
+        let own = configured.own.take();
+        configured.own = own.map(|own| self.plans.shared(&configured.workspace, own));
         let before = std::mem::replace(key, configured);
+        self.plans.moved(&before.workspace, before.own.as_ref(), key.own.as_ref());
         let Some(workspace) = self.workspaces.get_mut(&before.workspace) else { return };
         if before.name != config.name {
             workspace.by_name.remove(&before.name);
@@ -268,6 +276,7 @@ impl Directory {
             *beneath -= 1;
         }
         self.forget_digests(&key);
+        self.plans.moved(workspace, key.own.as_ref(), None);
         if let Some(keys) = self.workspaces.get_mut(workspace) {
             keys.by_name.remove(&key.name);
             keys.permanent_admins.remove(id);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use limiter_core::{AssetId, Charge, Decision, KeyId};
 
-use crate::cell::SharedHint;
+use crate::cell::{SharedHint, peek};
 use crate::map::{CellMap, Place};
 
 /// A key and an asset, resolved once, to decide calls without a look-up.
@@ -43,10 +43,10 @@ impl MemoryHandle {
     /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
     pub fn peek(&self, charge: &Charge) -> Decision {
         let asset = self.asset.as_ref();
-        self.cells.reach_place(self.place, |reached| match reached {
-            Some(reached) => reached.peek(asset, charge, self.cells.time()),
-            None => Decision::key_unknown(Some(&self.key), asset),
-        })
+        let peeked = self
+            .cells
+            .look_at(self.place, |levels| peek(levels, asset, charge, self.cells.time().now()));
+        peeked.unwrap_or_else(|| Decision::key_unknown(Some(&self.key), asset))
     }
 }
 

@@ -34,6 +34,7 @@ mod interleavings;
 mod map;
 #[cfg(test)]
 mod messages;
+mod plans;
 mod snapshot;
 mod store;
 mod sync;

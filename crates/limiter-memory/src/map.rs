@@ -3,13 +3,16 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use limiter_core::{KeyId, KeyKind, KeyState, Ledger};
+use limiter_core::{Crossing, KeyId, KeyKind, KeyState, LateEvent, Ledger, Listener};
+use smallvec::SmallVec;
 
-use crate::cell::{Cell, Reached};
+use crate::cell::{Attached, Cell, Reached};
+use crate::plans::Planned;
 use crate::sync::ShardMutex;
 use crate::time::Time;
 
@@ -23,6 +26,7 @@ pub(crate) struct CellMap {
     hasher: RandomState,
     inserted: AtomicU32,
     time: Time,
+    listener: OnceLock<Listener>,
 }
 
 /// On a cache line of its own: a shard that is busy must not slow its neighbours.
@@ -41,6 +45,9 @@ struct Slots {
     free_groups: Vec<u32>,
 }
 
+/// Thresholds that a plan has reached, by level.
+pub(crate) type Late = Vec<(KeyId, Vec<Crossing>)>;
+
 /// The place of a cell: valid while its key lives, and never valid for another key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
@@ -53,6 +60,7 @@ impl CellMap {
     pub(crate) fn new(time: Time) -> Self {
         Self {
             time,
+            listener: OnceLock::new(),
             shards: (0..SHARDS).map(|_| Shard(ShardMutex::new(Slots::default()))).collect(),
             hasher: RandomState::default(),
             inserted: AtomicU32::new(0),
@@ -79,10 +87,48 @@ impl CellMap {
         then: impl FnOnce(Option<Reached<'_, '_>>) -> R,
     ) -> R {
         let (shard, hash) = self.place_of(id);
-        let mut slots = shard.0.lock();
-        match slots.find_key(hash, id) {
-            Some(slot) => slots.reach(slot, None, then),
+        let (mut late, mut slots) = (Late::new(), shard.0.lock());
+        let done = match slots.find_key(hash, id) {
+            Some(slot) => slots.reach(slot, None, &self.time, &mut late, then),
             None => then(None),
+        };
+        drop(slots);
+        self.tell(late);
+        done
+    }
+
+    /// Calls `then` with the cells of a key and its groups, the outermost first and the key at last, if there is such a key.
+    pub(crate) fn look<R>(&self, id: &KeyId, then: impl FnOnce(&[&Cell]) -> R) -> Option<R> {
+        let (shard, hash) = self.place_of(id);
+        let slots = shard.0.lock();
+        let slot = slots.find_key(hash, id)?;
+        slots.levels(slot, None).map(|levels| then(&levels))
+    }
+
+    /// The same at a place.
+    pub(crate) fn look_at<R>(&self, place: Place, then: impl FnOnce(&[&Cell]) -> R) -> Option<R> {
+        let slots = self.shards[place.shard as usize].0.lock();
+        slots.levels(place.slot, Some(place.serial)).map(|levels| then(&levels))
+    }
+
+    /// Sets the function that is told of thresholds that a plan has reached. The first one stays.
+    pub(crate) fn listen(&self, listener: Listener) {
+        let _ = self.listener.set(listener);
+    }
+
+    /// Tells of thresholds that a plan has reached, while no lock is held.
+    #[inline]
+    pub(crate) fn tell(&self, late: Late) {
+        if !late.is_empty() {
+            self.tell_each(late);
+        }
+    }
+
+    #[cold]
+    fn tell_each(&self, late: Late) {
+        let Some(listener) = self.listener.get() else { return };
+        for (level, crossed) in late.into_iter().filter(|(_, crossed)| !crossed.is_empty()) {
+            listener(&level, LateEvent::Crossed(&crossed));
         }
     }
 
@@ -93,8 +139,11 @@ impl CellMap {
         place: Place,
         then: impl FnOnce(Option<Reached<'_, '_>>) -> R,
     ) -> R {
-        let mut slots = self.shards[place.shard as usize].0.lock();
-        slots.reach(place.slot, Some(place.serial), then)
+        let (mut late, mut slots) = (Late::new(), self.shards[place.shard as usize].0.lock());
+        let done = slots.reach(place.slot, Some(place.serial), &self.time, &mut late, then);
+        drop(slots);
+        self.tell(late);
+        done
     }
 
     /// Copies each cell of a shard in turn, and calls `then` with the copy, while no lock is held.
@@ -127,14 +176,20 @@ impl CellMap {
     }
 
     /// Adds the cell of a key or of a group that is not in the map, and whose groups are.
-    pub(crate) fn insert(&self, id: KeyId, state: KeyState, ledger: Option<Box<Ledger>>) {
+    pub(crate) fn insert(
+        &self,
+        id: KeyId,
+        state: KeyState,
+        planned: Option<Planned>,
+        ledger: Option<Ledger>,
+    ) {
         let serial = self.inserted.fetch_add(1, Ordering::Relaxed);
         let (shard, hash) = self.place_of(&id);
         let mut slots = shard.0.lock();
         let group = id.group().and_then(|group| slots.find(self.hash(&group), &group));
         let group = group.unwrap_or(NO_SLOT);
         let is_group = state.kind() == KeyKind::Group;
-        let cell = Cell { id, serial, group, state, ledger };
+        let cell = Cell { id, serial, group, state, attached: Attached::boxed(planned, ledger) };
         let slot = if is_group { slots.put_group(cell) } else { slots.put_key(cell) };
         let Slots { index, chunks, groups, .. } = &mut *slots;
         index.insert_unique(hash, slot, |slot| match cell_at(chunks, groups, *slot) {
@@ -224,15 +279,26 @@ impl Slots {
         &mut self,
         slot: u32,
         serial: Option<u32>,
+        time: &Time,
+        late: &mut Late,
         then: impl FnOnce(Option<Reached<'_, '_>>) -> R,
     ) -> R {
         let Self { chunks, groups, .. } = self;
         let cell = chunks.get_mut(chunk_of(slot)).and_then(|chunk| chunk.get_mut(within(slot)));
         let cell = cell.and_then(Option::as_mut);
         match cell.filter(|cell| serial.is_none_or(|serial| cell.serial == serial)) {
-            Some(cell) if cell.group == NO_SLOT => then(Some(Reached { cell, groups: &mut [] })),
+            Some(cell) if cell.group == NO_SLOT => {
+                catch_up(cell, time, late);
+                then(Some(Reached { cell, groups: &mut [] }))
+            }
             Some(cell) => {
-                let around = |slot| group_in(groups, slot).map_or(NO_SLOT, |group| group.group);
+                catch_up(cell, time, late);
+                let mut around = |slot: u32| {
+                    let group = groups.get_mut((slot & !GROUP) as usize)?.as_deref_mut()?;
+                    catch_up(group, time, late);
+                    Some(group.group)
+                };
+                let mut around = |slot| around(slot).unwrap_or(NO_SLOT);
                 let inner = cell.group;
                 let middle = around(inner);
                 match (middle, around(middle)) {
@@ -247,6 +313,16 @@ impl Slots {
             }
             None => then(None),
         }
+    }
+
+    /// Returns the cells of a key and its groups, the outermost first and the key at last.
+    fn levels(&self, slot: u32, serial: Option<u32>) -> Option<SmallVec<[&Cell; 4]>> {
+        let own = self.look(slot)??;
+        let own = Some(own).filter(|cell| serial.is_none_or(|serial| cell.serial == serial))?;
+        let around = |cell: &&Cell| group_in(&self.groups, cell.group);
+        let mut levels: SmallVec<_> = std::iter::successors(Some(own), around).collect();
+        levels.reverse();
+        Some(levels)
     }
 
     /// Puts a key into an empty slot, in a new chunk if all others are in use.
@@ -270,6 +346,17 @@ impl Slots {
         });
         self.groups[(slot & !GROUP) as usize] = Some(Box::new(cell));
         slot
+    }
+}
+
+/// Lets a cell take the latest version of its plan.
+#[inline]
+fn catch_up(cell: &mut Cell, time: &Time, late: &mut Late) {
+    if cell.attached.is_some() {
+        let crossed = cell.catch_up(time.now());
+        if !crossed.is_empty() {
+            late.push((cell.id.clone(), crossed));
+        }
     }
 }
 
@@ -369,7 +456,7 @@ mod tests {
             for index in 0..KEYS {
                 let id = KeyId::new(format!("{index:022}")).unwrap();
                 let state = KeyState::new(KeyKind::Member, &config, Thresholds::DEFAULT, now);
-                cells.insert(id, state, None);
+                cells.insert(id, state, None, None);
             }
         });
         let bytes = allocated.bytes_current / KEYS;

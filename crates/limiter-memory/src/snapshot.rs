@@ -1,12 +1,12 @@
 //! The state of a whole store, to be kept over a restart.
 
-use limiter_core::{KeyId, KeyState, KeysError, SavedLedger, StoredKey, Timestamp};
+use limiter_core::{KeyId, KeyState, KeysError, SavedLedger, StoredKey, StoredPlan, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::cell::Cell;
 
-/// All keys of a store with their counts, to be saved with any serde format.
+/// All plans and keys of a store, with their counts, to be saved with any serde format.
 ///
 /// The store saves nothing by itself: take a snapshot now and then, and at shutdown. A crash loses the counts since the
 /// last one, and the changes of keys too unless there is a [`Journal`](crate::Journal). A snapshot holds digests, never
@@ -32,6 +32,7 @@ pub struct Snapshot {
     format: u32,
     taken_at: Timestamp,
     last_change: u64,
+    pub(crate) plans: Vec<StoredPlan>,
     pub(crate) keys: Vec<SavedKey>,
 }
 
@@ -55,7 +56,8 @@ pub(crate) struct CopiedCell {
 
 impl CopiedCell {
     pub(crate) fn of(cell: &Cell) -> Self {
-        let ledger = cell.ledger.as_deref().map(SavedLedger::from);
+        let ledger = cell.attached.as_ref().and_then(|attached| attached.ledger.as_ref());
+        let ledger = ledger.map(SavedLedger::from);
         Self { id: cell.id.clone(), state: cell.state.clone(), ledger }
     }
 
@@ -66,10 +68,15 @@ impl CopiedCell {
 
 impl Snapshot {
     /// The format that this version writes and reads.
-    pub const FORMAT: u32 = 4;
+    pub const FORMAT: u32 = 5;
 
-    pub(crate) const fn new(taken_at: Timestamp, last_change: u64, keys: Vec<SavedKey>) -> Self {
-        Self { format: Self::FORMAT, taken_at, last_change, keys }
+    pub(crate) const fn new(
+        taken_at: Timestamp,
+        last_change: u64,
+        plans: Vec<StoredPlan>,
+        keys: Vec<SavedKey>,
+    ) -> Self {
+        Self { format: Self::FORMAT, taken_at, last_change, plans, keys }
     }
 
     /// Returns when it was taken, by the clock of the store.

@@ -6,11 +6,13 @@ use std::time::Duration;
 use limiter_core::keys::check_new;
 use limiter_core::{
     AssetId, Charge, Crossing, DayHistory, Decision, KeyDigest, KeyId, KeyName, KeyRecord,
-    KeyRotation, KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds, LevelsMut, ManualClock,
-    NewRecord, Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError,
-    StoredKey, Timestamp, Totals, UpdatedKey, Usage, WorkspaceId, async_trait, reservation,
+    KeyRotation, KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds, LevelsMut, Listener,
+    ManualClock, NewRecord, Page, PlanName, PlanRecord, PlanUpdate, RecordId, RequestId,
+    ReservationError, Search, Settled, Store, StoreError, StoredKey, Timestamp, Totals, UpdatedKey,
+    Usage, WorkspaceId, async_trait, reservation,
 };
 
+use crate::cell;
 use crate::changes::{Changes, Journal, KeyAction, KeyChange};
 use crate::directory::{Directory, Scan, Then};
 use crate::handle::MemoryHandle;
@@ -133,17 +135,22 @@ impl MemoryStoreBuilder {
         let mut last = store.changes.last.lock();
         *last = snapshot.last_change();
         let mut directory = store.directory.write();
+        let snapshot_plans = snapshot.plans.iter().cloned();
+        snapshot_plans.for_each(|plan| directory.plans.put(plan));
         let (taken_at, mut keys) = (snapshot.taken_at(), snapshot.keys);
         // A group comes before what lies beneath it.
         keys.sort_by_key(|saved| saved.key.id.depth());
         for saved in keys {
             let (kind, expires_at) = (saved.state.kind(), saved.state.expires_at());
             let id = saved.key.id.clone();
+            let workspace = saved.key.workspace.clone();
             directory
                 .insert(saved.key, kind, expires_at, taken_at)
                 .map_err(RestoreError::Inconsistent)?;
+            let own = directory.get(&id).and_then(|key| key.own.as_ref());
+            let planned = directory.plans.planned(&workspace, own);
             let state = saved.state.keeping_history(store.history_days);
-            store.cells.insert(id, state, saved.ledger.map(|ledger| Box::new(ledger.into())));
+            store.cells.insert(id, state, planned, saved.ledger.map(Into::into));
         }
         drop(directory);
         for change in changes {
@@ -196,10 +203,10 @@ impl MemoryStore {
 
     /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
     pub fn peek(&self, key: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Decision {
-        self.cells.reach(key, |reached| match reached {
-            Some(reached) => reached.peek(asset, charge, self.cells.time()),
-            None => Decision::key_unknown(Some(key), asset),
-        })
+        let peeked = self
+            .cells
+            .look(key, |levels| cell::peek(levels, asset, charge, self.cells.time().now()));
+        peeked.unwrap_or_else(|| Decision::key_unknown(Some(key), asset))
     }
 
     /// As [`Store::check_once`].
@@ -313,13 +320,19 @@ impl MemoryStore {
     /// Returns the usage of the key, or `None` if no such key exists.
     #[must_use]
     pub fn usage(&self, key: &KeyId) -> Option<Usage> {
-        self.cells.with(key, |cell| Some(Usage::of(&cell?.state, self.cells.time().now())))
+        self.cells.with(key, |cell| {
+            let now = self.cells.time().now();
+            Some(Usage::of(&cell?.latest(now), now))
+        })
     }
 
     /// Returns what the key has counted on each of the last days, or `None` if no such key exists.
     #[must_use]
     pub fn history(&self, key: &KeyId, days: u16) -> Option<Vec<DayHistory>> {
-        self.cells.with(key, |cell| Some(cell?.state.history(days, self.cells.time().now())))
+        self.cells.with(key, |cell| {
+            let now = self.cells.time().now();
+            Some(cell?.latest(now).history(days, now))
+        })
     }
 
     /// Resolves a key and an asset for many calls; `None` if the key is unknown.
@@ -405,6 +418,44 @@ impl MemoryStore {
         self.change(KeyAction::Delete { workspace: workspace.clone(), id: id.clone() }).map(drop)
     }
 
+    /// Creates a plan, or changes the one of its name.
+    ///
+    /// # Errors
+    /// As [`Store::save_plan`].
+    pub fn save_plan(
+        &self,
+        workspace: &WorkspaceId,
+        update: &PlanUpdate,
+    ) -> Result<PlanRecord, KeysError> {
+        let (workspace, update) = (workspace.clone(), update.clone());
+        let name = update.name.clone();
+        self.change(KeyAction::SavePlan { workspace: workspace.clone(), update })?;
+        self.plan(&workspace, &name).ok_or(KeysError::NoPlan(name))
+    }
+
+    /// Reads the plans of a workspace, by the bytes of their names.
+    #[must_use]
+    pub fn plans(&self, workspace: &WorkspaceId) -> Vec<PlanRecord> {
+        let plans = self.directory.read().plans.all_of(workspace);
+        plans.iter().map(|plan| PlanRecord::from(&**plan)).collect()
+    }
+
+    /// Reads a plan of a workspace.
+    #[must_use]
+    pub fn plan(&self, workspace: &WorkspaceId, name: &PlanName) -> Option<PlanRecord> {
+        let plan = self.directory.read().plans.get(workspace, name)?;
+        Some(PlanRecord::from(&*plan))
+    }
+
+    /// Deletes a plan that no key and no group has.
+    ///
+    /// # Errors
+    /// As [`Store::delete_plan`].
+    pub fn delete_plan(&self, workspace: &WorkspaceId, name: &PlanName) -> Result<(), KeysError> {
+        let (workspace, name) = (workspace.clone(), name.clone());
+        self.change(KeyAction::DeletePlan { workspace, name }).map(drop)
+    }
+
     /// Changes a key: checks the change, appends it to the journal, and applies it. Returns the thresholds that it reached.
     fn change(&self, action: KeyAction) -> Result<Vec<Crossing>, KeysError> {
         let mut last = self.changes.last.lock();
@@ -435,19 +486,22 @@ impl MemoryStore {
                 if record.bootstraps && !directory.is_empty(&record.workspace) {
                     return Err(KeysError::AlreadyBootstrapped);
                 }
+                directory.plans.of_config(&record.workspace, &record.config)?;
                 directory.check_insert(&StoredKey::new(record, at), at).map(|()| true)
             }
             KeyAction::Update { workspace, update } => {
                 let KeyUpdate { id, version, config, effective, thresholds } = update;
                 config.check()?;
                 let directory = self.directory.read();
+                let plan = directory.plans.of_config(workspace, config)?;
                 let key = directory.get_in(workspace, id)?;
-                let state = self.cells.with(id, |cell| cell.map(|cell| cell.state.clone()));
-                let mut state = state.ok_or_else(|| KeysError::NotFound(id.to_string()))?;
+                let state = self.cells.with(id, |cell| Some(cell?.latest(at).into_owned()));
+                let state = state.ok_or_else(|| KeysError::NotFound(id.to_string()))?;
                 directory.check_update(key, *version, state.kind(), config)?;
                 let is_named = key.is_configured(config);
-                let (changes, _) = state.configure(config, *thresholds, *effective, at)?;
-                Ok(changes || !is_named)
+                let plan = plan.as_deref();
+                let change = state.change_with(config, plan, *thresholds, *effective, at)?;
+                Ok(change.after != state || !is_named)
             }
             KeyAction::Reset { workspace, id } => {
                 self.directory.read().get_in(workspace, id).map(|_| true)
@@ -460,6 +514,13 @@ impl MemoryStore {
             KeyAction::Delete { workspace, id } => {
                 self.directory.read().check_remove(workspace, id).map(|()| true)
             }
+            KeyAction::SavePlan { workspace, update } => {
+                let directory = self.directory.read();
+                Ok(directory.plans.updated(workspace, update, at)?.is_some())
+            }
+            KeyAction::DeletePlan { workspace, name } => {
+                self.directory.read().plans.check_remove(workspace, name).map(|()| true)
+            }
         }
     }
 
@@ -470,28 +531,58 @@ impl MemoryStore {
             KeyAction::Create(record) => {
                 let NewRecord { kind, config, thresholds, .. } = record;
                 let key = StoredKey::new(record, at);
+                let plan = directory.plans.of_config(&key.workspace, config)?;
                 directory.insert(key, *kind, config.expires_at, at)?;
-                let state = KeyState::new(*kind, config, *thresholds, at);
+                let own = directory.get(&record.id).and_then(|key| key.own.as_ref());
+                let planned = directory.plans.planned(&record.workspace, own);
+                let plan = plan.as_deref();
+                let state = KeyState::with_plan(*kind, config, plan, *thresholds, at);
                 let state = state.keeping_history(self.history_days);
-                self.cells.insert(record.id.clone(), state, None);
+                self.cells.insert(record.id.clone(), state, planned, None);
             }
-            KeyAction::Update { update, .. } => {
+            KeyAction::Update { workspace, update } => {
                 let KeyUpdate { id, config, effective, thresholds, .. } = update;
+                let plan = directory.plans.of_config(workspace, config)?;
+                let plan = plan.as_deref();
                 let configured = self.cells.with(id, |cell| {
-                    let state = &mut cell?.state;
-                    let configured = state.configure(config, *thresholds, *effective, at);
-                    Some(configured.map(|(_, crossed)| (state.kind(), crossed)))
+                    let cell = cell?;
+                    let mut crossed = cell.catch_up(at);
+                    let state = &mut cell.state;
+                    let change = state.change_with(config, plan, *thresholds, *effective, at);
+                    Some(change.map(|change| {
+                        crossed.extend(change.crossed);
+                        *state = change.after;
+                        (state.kind(), crossed)
+                    }))
                 });
                 let (kind, crossed) =
                     configured.ok_or_else(|| KeysError::NotFound(id.to_string()))??;
                 directory.update(id, kind, config, at);
+                let own = directory.get(id).and_then(|key| key.own.as_ref());
+                let planned = directory.plans.planned(workspace, own);
+                self.cells.with(id, |cell| {
+                    if let Some(cell) = cell {
+                        cell.set_planned(planned);
+                    }
+                });
                 return Ok(crossed);
             }
-            KeyAction::Reset { id, .. } => self.cells.with(id, |cell| {
-                if let Some(cell) = cell {
+            KeyAction::Reset { id, .. } => {
+                let crossed = self.cells.with(id, |cell| {
+                    let Some(cell) = cell else { return Vec::new() };
+                    let crossed = cell.catch_up(at);
                     cell.state.reset(at);
+                    crossed
+                });
+                drop(directory);
+                self.cells.tell(vec![(id.clone(), crossed)]);
+            }
+            KeyAction::SavePlan { workspace, update } => {
+                if let Some(plan) = directory.plans.updated(workspace, update, at)? {
+                    directory.plans.put(plan);
                 }
-            }),
+            }
+            KeyAction::DeletePlan { workspace, name } => directory.plans.remove(workspace, name),
             KeyAction::Rotate { rotation, .. } => directory.rotate(rotation, at),
             KeyAction::Delete { workspace, id } => {
                 directory.remove(workspace, id)?;
@@ -516,9 +607,9 @@ impl MemoryStore {
             for key in found.into_iter().filter_map(|id| directory.get(id)) {
                 let now = self.cells.time().now();
                 let read = self.cells.with(&key.id, |cell| {
-                    let state = &cell?.state;
-                    let used = search.wants_usage().then(|| Usage::of(state, now));
-                    Some((KeyRecord::of(key, state, now), used))
+                    let state = cell?.latest(now);
+                    let used = search.wants_usage().then(|| Usage::of(&state, now));
+                    Some((KeyRecord::of(key, &state, now), used))
                 });
                 let Some((record, used)) = read else { continue };
                 keys.push(record);
@@ -572,12 +663,13 @@ impl MemoryStore {
             })
             .collect();
         let (taken_at, number) = (self.cells.time().now(), *last_change);
+        let plans = self.directory.read().plans.all();
         drop(last_change);
         if !changed.is_empty() {
             keys.retain(|saved| !changed.contains(&saved.key.id));
             keys.extend(changed_keys);
         }
-        Snapshot::new(taken_at, number, keys)
+        Snapshot::new(taken_at, number, plans, keys)
     }
 
     /// Creates a store on the system's clock that continues from a snapshot.
@@ -589,8 +681,10 @@ impl MemoryStore {
     }
 
     fn record_of(&self, key: &StoredKey) -> Option<KeyRecord> {
-        let time = self.cells.time();
-        self.cells.with(&key.id, |cell| Some(KeyRecord::of(key, &cell?.state, time.now())))
+        self.cells.with(&key.id, |cell| {
+            let now = self.cells.time().now();
+            Some(KeyRecord::of(key, &cell?.latest(now), now))
+        })
     }
 }
 
@@ -612,6 +706,10 @@ macro_rules! asynchronous {
                 $(let answer = $wrapped(answer);)?
                 answer
             })*
+
+            fn listen(&self, listener: Listener) {
+                self.cells.listen(listener);
+            }
         }
     };
 }
@@ -639,6 +737,10 @@ asynchronous! {
     rotate(workspace: &WorkspaceId, rotation: &KeyRotation) -> Result<KeyRecord, KeysError>, after turn;
     delete(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, after turn;
     list(workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError>: Ok;
+    save_plan(workspace: &WorkspaceId, update: &PlanUpdate) -> Result<PlanRecord, KeysError>, after turn;
+    plans(workspace: &WorkspaceId) -> Result<Vec<PlanRecord>, StoreError>: Ok;
+    plan(workspace: &WorkspaceId, name: &PlanName) -> Result<Option<PlanRecord>, StoreError>: Ok;
+    delete_plan(workspace: &WorkspaceId, name: &PlanName) -> Result<(), KeysError>, after turn;
 }
 
 #[cfg(test)]

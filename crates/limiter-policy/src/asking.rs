@@ -47,7 +47,7 @@ pub(crate) struct Asking {
     pub(crate) refusals: Throttle,
     /// The keys that this process can decide for, by the policy `LocalShare`.
     pub(crate) local: Option<Local>,
-    /// Gets the thresholds that late operations reach.
+    /// Gets the events of late operations, and those of the store itself.
     pub(crate) listener: OnceLock<Listener>,
 }
 
@@ -95,6 +95,20 @@ impl Asking {
         if let Some(listener) = self.listener.get() {
             listener(key, event);
         }
+    }
+
+    /// Takes over a store that has just been connected, unless one is there, and passes its events on.
+    pub(crate) fn take(self: &Arc<Self>, store: Arc<dyn Store>) -> &dyn Store {
+        &**self.store.get_or_init(|| {
+            // The store does not keep its guard alive.
+            let asking = Arc::downgrade(self);
+            store.listen(Box::new(move |key, event| {
+                if let Some(asking) = asking.upgrade() {
+                    asking.report(key, event);
+                }
+            }));
+            store
+        })
     }
 
     /// The store, once it has been connected.
@@ -359,7 +373,11 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::sync::atomic::Ordering;
 
+    use limiter_core::{
+        Charge, KeyConfig, KeyKind, Limits, NewRecord, Plan, PlanUpdate, Thresholds,
+    };
     use limiter_memory::MemoryStore;
     use limiter_test_servers::Log;
     use tokio::time::sleep;
@@ -391,6 +409,61 @@ mod tests {
     async fn leave_after(store: &GuardedStore, patience: Duration) {
         let left = timeout(patience, call(store, Effect::Charges)).await;
         assert!(left.is_err(), "{left:?}");
+    }
+
+    /// Makes 8 of 100 calls, and then the plan allows 10. Returns the percents that were fired.
+    async fn fired_by_a_plan(store: GuardedStore, inner: &MemoryStore) -> Vec<u8> {
+        let (workspace, key) = ("home".parse().unwrap(), key());
+        let plan = |requests| {
+            let limits = Limits::builder().requests_per_day(requests).build().unwrap();
+            PlanUpdate::new("free".parse().unwrap(), Plan::default().with_global(limits)).at_once()
+        };
+        store.save_plan(&workspace, &plan(100)).await.unwrap();
+        let new = NewRecord {
+            id: key.clone(),
+            workspace: workspace.clone(),
+            kind: KeyKind::Member,
+            config: KeyConfig::named("ci").unwrap().with_plan("free".parse().unwrap()),
+            thresholds: Thresholds::DEFAULT,
+            secret: None,
+            bootstraps: false,
+        };
+        store.create(new).await.unwrap();
+        let (fires, fired) = std::sync::mpsc::channel();
+        store.listen(Box::new(move |_, event| {
+            let LateEvent::Crossed(crossed) = event else { panic!("{event:?}") };
+            crossed.iter().for_each(|crossing| fires.send(crossing.percent).unwrap());
+        }));
+        let call = |requests| Charge::request().with_requests(requests).unwrap();
+        let charged = store.check_and_consume(&key, None, &call(8)).await.unwrap();
+        assert!(charged.is_charged());
+        store.save_plan(&workspace, &plan(10)).await.unwrap();
+        assert!(store.check_and_consume(&key, None, &call(1)).await.unwrap().is_charged());
+        drop(store);
+        // The listener of the guard is gone with it.
+        inner.save_plan(&workspace, &plan(9)).unwrap();
+        assert!(inner.check_and_consume(&key, None, &call(1)).denied().is_some());
+        fired.into_iter().collect()
+    }
+
+    #[tokio::test]
+    async fn thresholds_that_a_plan_reaches_are_reported_by_a_store_that_is_there_or_comes_late() {
+        let inner = MemoryStore::new();
+        let builder = GuardedStoreBuilder::new(FailurePolicy::FailClosed);
+        assert_eq!(fired_by_a_plan(builder.guard(inner.clone()), &inner).await, [80]);
+
+        let (inner, failed) = (MemoryStore::new(), Arc::new(AtomicBool::new(false)));
+        let connects_to = inner.clone();
+        let connect = move || {
+            let is_there = failed.swap(true, Ordering::Relaxed);
+            let (store, refused) = (connects_to.clone(), BoxError::from("not yet"));
+            async move { if is_there { Ok(store) } else { Err(refused) } }
+        };
+        let store = builder.probe_every(Duration::from_millis(1)).connect(connect).await;
+        while store.breaker() != BreakerState::Closed {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(fired_by_a_plan(store, &inner).await, [80]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -108,11 +108,9 @@ impl GuardedStoreBuilder {
 
     /// Guards this store.
     pub fn guard(self, store: impl Store) -> GuardedStore {
-        GuardedStore::new(
-            self.policy,
-            self.asking(OnceLock::from(Arc::new(store) as Arc<dyn Store>), None),
-            self.most_remembered,
-        )
+        let asking = self.asking(None);
+        asking.take(Arc::new(store));
+        GuardedStore::new(self.policy, asking, self.most_remembered)
     }
 
     /// Guards a store that may not be there yet: connects now, and if that fails, in the background until it succeeds. Meanwhile
@@ -134,14 +132,14 @@ impl GuardedStoreBuilder {
                 Ok(Arc::new(store) as Arc<dyn Store>)
             })
         });
-        let asking = self.asking(OnceLock::new(), Some(connect));
+        let asking = self.asking(Some(connect));
         asking.connect().await;
         GuardedStore::new(self.policy, asking, self.most_remembered)
     }
 
-    fn asking(&self, store: OnceLock<Arc<dyn Store>>, connect: Option<Connect>) -> Arc<Asking> {
+    fn asking(&self, connect: Option<Connect>) -> Arc<Asking> {
         Arc::new(Asking {
-            store,
+            store: OnceLock::new(),
             connect,
             breakers: Mutex::new(Breakers::new(self.most_failures)),
             timing: self.timing,

@@ -215,7 +215,7 @@ mod tests {
 
         fn learned(&self) -> Arc<Learned> {
             let record = KeyRecord::of(&self.key, &self.state, NOON);
-            Arc::new(Learned { record, usage: Usage::of(&self.state, NOON) })
+            Arc::new(Learned::new(record, None, Usage::of(&self.state, NOON)))
         }
 
         fn process(&self) -> Process {

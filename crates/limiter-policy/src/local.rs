@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use limiter_core::{
-    AssetId, CallError, KeyId, KeyKind, KeyRecord, LedgerBounds, RecordId, RequestId,
-    ReservationError, Timestamp, Unpaid, Usage,
+    AssetId, CallError, KeyId, KeyKind, KeysError, LedgerBounds, RecordId, RequestId,
+    ReservationError, Timestamp, Unpaid,
 };
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
-use crate::asking::{Asking, Effect};
+use crate::asking::{Asking, Effect, Subject};
 use crate::calls::Calls;
 use crate::catch_up::{Round, is_not_charged};
 use crate::debt::{Debt, Moment, Sending};
@@ -146,13 +146,11 @@ impl Local {
     }
 
     /// Takes over the store's answer about a key or a group. One that does not exist is not followed.
-    pub(crate) fn learn(&self, key: &KeyId, record: Option<KeyRecord>, usage: Option<Usage>) {
+    pub(crate) fn learn(&self, key: &KeyId, learned: Option<Learned>) {
         let mut keys = self.keys.lock();
-        match (record, usage, keys.followed.peek_mut(key)) {
-            (Some(record), Some(usage), Some(followed)) => {
-                followed.learned = Some(Arc::new(Learned { record, usage }));
-            }
-            (None, _, _) => keys.forget(key),
+        match (learned, keys.followed.peek_mut(key)) {
+            (Some(learned), Some(followed)) => followed.learned = Some(Arc::new(learned)),
+            (None, _) => keys.forget(key),
             _ => {}
         }
     }
@@ -293,12 +291,27 @@ impl Asking {
     /// Reads the limits of a followed key or group, and what is used of them, from the store.
     pub(crate) async fn learn(self: &Arc<Self>, key: &KeyId) {
         let Some(local) = &self.local else { return };
-        let record = self.ask(key, Effect::Reads, |store| store.read(key)).await;
-        let usage = self.ask(key, Effect::Reads, |store| store.usage(key)).await;
-        match (record, usage) {
-            (Ok(record), Ok(usage)) => local.learn(key, record, usage),
-            _ => local.learned_nothing(key),
+        match self.read_level(key).await {
+            Ok(learned) => local.learn(key, learned),
+            Err(_) => local.learned_nothing(key),
         }
+    }
+
+    /// Reads a key or a group, with its plan; `None` if it does not exist.
+    async fn read_level(self: &Arc<Self>, key: &KeyId) -> Result<Option<Learned>, KeysError> {
+        let record = self.ask(key, Effect::Reads, |store| store.read(key)).await?;
+        let Some(record) = record else { return Ok(None) };
+        let plan = match &record.config.plan {
+            Some(name) => {
+                let (subject, workspace) = (Subject::Several, &record.workspace);
+                let plan = self.ask(subject, Effect::Reads, |store| store.plan(workspace, name));
+                // The key has another one by now.
+                Some(plan.await?.ok_or_else(|| KeysError::NoPlan(name.clone()))?)
+            }
+            None => None,
+        };
+        let usage = self.ask(key, Effect::Reads, |store| store.usage(key)).await?;
+        Ok(usage.map(|usage| Learned::new(record, plan.as_ref(), usage)))
     }
 
     /// Starts the task that forgets the calls of an outage in time, even if no other call ever comes.
@@ -505,12 +518,14 @@ mod tests {
 
     use limiter_conformance::fixtures::{NOON, key_id, requests_per_day};
     use limiter_core::{
-        Charge, Decision, KeyConfig, KeyState, Limits, NewRecord, StoredKey, Thresholds, Totals,
+        Charge, Decision, KeyConfig, KeyRecord, KeyState, Limits, NewRecord, PlanUpdate, StoredKey,
+        Thresholds, Totals, Usage,
     };
     use limiter_memory::MemoryStore;
 
     use crate::builder::GuardedStoreBuilder;
     use crate::policy::FailurePolicy;
+    use crate::store::GuardedStore;
 
     use super::*;
 
@@ -550,7 +565,7 @@ mod tests {
         };
         let state = KeyState::new(kind, &new.config, Thresholds::NONE, NOON);
         let record = KeyRecord::of(&StoredKey::new(&new, NOON), &state, NOON);
-        local.learn(&new.id, Some(record), Some(Usage::of(&state, NOON)));
+        local.learn(&new.id, Some(Learned::new(record, None, Usage::of(&state, NOON))));
     }
 
     /// Makes known two keys beneath a group with three requests per day here.
@@ -697,9 +712,69 @@ mod tests {
         assert!(local.knows(&key) && check(&local, &key).unwrap().is_charged());
         local.forget_key(&key_id("acme"));
         assert!(local.knows(&key), "a call of the group itself was denied");
-        local.learn(&key_id("acme"), None, None);
+        local.learn(&key_id("acme"), None);
         assert!(!local.knows(&key) && check(&local, &key).is_none());
         assert_eq!(local.due_to_learn(&key), [key_id("acme")]);
+    }
+
+    /// Reads the key from the store, and returns the limits in force here, as `scope/window/unit limit`.
+    async fn learned(store: &GuardedStore, key: &KeyId) -> Vec<String> {
+        store.asking().learn(key).await;
+        let local = store.asking().local.as_ref().unwrap();
+        let now = Timestamp::from(SystemTime::now());
+        let usage = |here: &mut Here<'_>, now| Usage::of(&here.levels[0].state, now);
+        let usage = local.with_at(key, now, usage).unwrap();
+        let rules = usage.scopes.iter().flat_map(|scope| &scope.rules);
+        rules.map(|state| format!("{} {}", state.rule, state.limit)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_key_with_a_plan_has_a_share_of_its_own_limits_and_of_those_of_the_plan() {
+        let (share, inner) = (Share::one_in(NonZeroU32::new(3).unwrap()), MemoryStore::new());
+        let builder = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share });
+        let store = builder.guard(inner.clone());
+        let (workspace, id) = ("home".parse().unwrap(), key_id("ci"));
+        let plan = |text: &str| -> PlanUpdate {
+            PlanUpdate::new("free".parse().unwrap(), serde_json::from_str(text).unwrap())
+        };
+        let free = plan(
+            r#"{"global": {"requests_per_minute": 30, "tokens_per_day": 900, "parallel": 9},
+                "assets": {"gpt-5": {}}, "other": "denied", "time_zone": "Europe/Berlin"}"#,
+        );
+        inner.save_plan(&workspace, &free).unwrap();
+        let own = r#"{"name": "ci", "plan": "free",
+                      "global": {"tokens_per_day": 3000, "parallel": "unlimited"}}"#;
+        let new = NewRecord {
+            id: id.clone(),
+            workspace: workspace.clone(),
+            kind: KeyKind::Member,
+            config: serde_json::from_str(own).unwrap(),
+            thresholds: Thresholds::NONE,
+            secret: None,
+            bootstraps: false,
+        };
+        inner.create(new).unwrap();
+        let local = store.asking().local.as_ref().unwrap();
+        let _ = local.due_to_learn(&id);
+        let limits = ["global/minute/requests 10", "global/day/tokens 1000"];
+        assert_eq!(learned(&store, &id).await, limits);
+        let call = |name: &str| {
+            let (asset, now) = (name.parse().unwrap(), Timestamp::from(SystemTime::now()));
+            let peek = |here: &mut Here<'_>, now| here.peek(Some(&asset), &Charge::request(), now);
+            local.with_at(&id, now, peek).unwrap().is_allowed()
+        };
+        assert_eq!(
+            ["gpt-5", "gpt-4"].map(call),
+            [true, false],
+            "the plan lists one without limits"
+        );
+        let zone = |here: &mut Here<'_>, _| here.levels[0].state.time_zone().to_string();
+        assert_eq!(local.with_at(&id, NOON, zone).unwrap(), "Europe/Berlin");
+        let more = plan(r#"{"global": {"requests_per_minute": 60}}"#).at_once();
+        inner.save_plan(&workspace, &more).unwrap();
+        let limits = ["global/minute/requests 20", "global/day/tokens 1000"];
+        assert_eq!(learned(&store, &id).await, limits);
+        assert!(call("gpt-4"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Asking {
         }
     }
 
-    async fn probe_part(&self, domain: FailureDomain, witness: Witness) {
+    async fn probe_part(self: &Arc<Self>, domain: FailureDomain, witness: Witness) {
         let outcome = self.probe(&witness).await;
         let moved = self.store().is_some_and(|store| witness.domain(store) != domain);
         if outcome.is_ok() {
@@ -70,14 +70,13 @@ impl Asking {
     }
 
     /// Connects if not yet connected, and sends a call that changes nothing.
-    async fn probe(&self, witness: &Witness) -> Result<(), BoxError> {
+    async fn probe(self: &Arc<Self>, witness: &Witness) -> Result<(), BoxError> {
         let store = match (self.store(), &self.connect) {
             (Some(store), _) => store,
             (None, Some(connect)) => {
                 let deadline = self.timing.connect_deadline;
                 let connected = timeout(deadline, connect()).await;
-                let store = connected.map_err(|_| Outage::Deadline { after: deadline })??;
-                &**self.store.get_or_init(|| store)
+                self.take(connected.map_err(|_| Outage::Deadline { after: deadline })??)
             }
             (None, None) => return Err("there is no store, and no way to connect to one".into()),
         };

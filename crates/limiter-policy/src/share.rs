@@ -4,8 +4,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use limiter_core::{
-    KeyConfig, KeyRecord, Limit, Limits, MAX_COUNT, Other, Rule, RuleState, ScopeId, Thresholds,
-    Timestamp, Unit, Usage, Window,
+    KeyConfig, Limit, Limits, MAX_COUNT, Other, Rule, RuleState, ScopeId, Thresholds, Timestamp,
+    Unit, Usage, Window,
 };
 
 use crate::level::Learned;
@@ -49,13 +49,12 @@ impl Share {
         used: Option<&Usage>,
         now: Timestamp,
     ) -> KeyConfig {
-        let KeyRecord { config, limits, .. } = &learned.record;
-        let mut config = KeyConfig { global: Limits::NONE, ..config.clone() };
+        let mut config = KeyConfig { global: Limits::NONE, ..learned.config.clone() };
         config.assets.values_mut().for_each(|limits| *limits = Limits::NONE);
         if let Other::Limited(limits) = &mut config.other {
             *limits = Limits::NONE;
         }
-        for of in limits {
+        for of in &learned.record.limits {
             let come = of.pending.iter().filter(|pending| pending.effective_at <= now);
             let stays = |limit: &Limit| come.clone().all(|it| it.window != limit.window);
             let in_force = of.in_force.iter().filter(stays);
@@ -75,7 +74,7 @@ impl Share {
 
     /// Returns this share of the configured limits, which come into force when windows end.
     pub(crate) fn configured(self, learned: &Learned, used: Option<&Usage>) -> KeyConfig {
-        self.of_config(learned.record.config.clone(), learned, used)
+        self.of_config(learned.config.clone(), learned, used)
     }
 
     fn of_config(

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use limiter_core::{
     AssetId, CallError, Charge, CreateResults, Crossing, DayHistory, Decision, DenialReason,
     FailureDomain, KeyDigest, KeyId, KeyName, KeyRecord, KeyRotation, KeyUpdate, KeysError,
-    Listener, NewRecord, Page, RecordId, RequestId, ReservationError, Search, Settled, Store,
-    StoreError, Timestamp, Totals, Unpaid, UpdatedKey, Usage, WorkspaceId, async_trait,
+    Listener, NewRecord, Page, PlanName, PlanRecord, PlanUpdate, RecordId, RequestId,
+    ReservationError, Search, Settled, Store, StoreError, Timestamp, Totals, Unpaid, UpdatedKey,
+    Usage, WorkspaceId, async_trait,
 };
 
 use tokio::runtime::Handle;
@@ -329,8 +330,8 @@ impl Store for GuardedStore {
         self.end(Ended::by_caller(key, id, Some(*actual))).await
     }
 
-    /// Registers a listener for the changes that the store gets after an outage; only the first listener is kept. The
-    /// guarded store itself gets no listener, since it may not exist yet.
+    /// Registers a listener for the changes that the store gets after an outage, and for the events of the store itself; only
+    /// the first listener is kept.
     fn listen(&self, listener: Listener) {
         let _ = self.asking.listener.set(listener);
     }
@@ -436,6 +437,34 @@ impl Store for GuardedStore {
     async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
         self.asking
             .ask(Subject::Several, Effect::Reads, |store| store.list(workspace, search))
+            .await
+    }
+
+    async fn save_plan(
+        &self,
+        workspace: &WorkspaceId,
+        update: &PlanUpdate,
+    ) -> Result<PlanRecord, KeysError> {
+        self.asking
+            .ask(Subject::Several, Effect::ChangesKeys, |store| store.save_plan(workspace, update))
+            .await
+    }
+
+    async fn plans(&self, workspace: &WorkspaceId) -> Result<Vec<PlanRecord>, StoreError> {
+        self.asking.ask(Subject::Several, Effect::Reads, |store| store.plans(workspace)).await
+    }
+
+    async fn plan(
+        &self,
+        workspace: &WorkspaceId,
+        name: &PlanName,
+    ) -> Result<Option<PlanRecord>, StoreError> {
+        self.asking.ask(Subject::Several, Effect::Reads, |store| store.plan(workspace, name)).await
+    }
+
+    async fn delete_plan(&self, workspace: &WorkspaceId, name: &PlanName) -> Result<(), KeysError> {
+        self.asking
+            .ask(Subject::Several, Effect::ChangesKeys, |store| store.delete_plan(workspace, name))
             .await
     }
 }

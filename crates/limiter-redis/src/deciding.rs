@@ -231,6 +231,9 @@ impl Keys {
             return Ok(None);
         };
         self.learn(of, &known);
+        if self.catch_up(known.each(of.key)).await? {
+            return self.read(of).await.map(Some).map_err(CommandError::of_reading);
+        }
         let may_call = known.met(of).may_call(now);
         if may_call && let Some(ready) = self.ready(calls, known.clone(), now, true) {
             return self.take(calls, ready).await;

@@ -28,6 +28,7 @@ mod deleting;
 mod healing;
 mod journal;
 mod listing;
+pub(crate) mod planning;
 mod pointer;
 mod rotating;
 mod stretch;

@@ -373,7 +373,7 @@ impl<'a> Chunks<'a> {
     }
 }
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "g",
     "am1",
     "o",
@@ -387,6 +387,7 @@ const NAMES: [&str; 15] = [
     "created",
     "changed",
     "labels",
+    "own",
     "drawn",
     "replaced",
 ];

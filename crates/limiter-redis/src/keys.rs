@@ -14,6 +14,7 @@ use crate::answer::{Answer, Ended, all_of, found};
 use crate::cache::KnownKeys;
 use crate::error::{CommandError, RedisError};
 use crate::keyspace::Keyspace;
+use crate::plans::{KnownPlans, LateListener};
 use crate::schema::{
     Counted, GLOBAL, KnownLevels, Misread, NOT_AN_ANSWER, OTHER, Stamp, asset_field, bytes, look,
     packed, push_int, scope_field, time_of, write_asset, write_global,
@@ -30,6 +31,9 @@ pub(crate) struct Keys {
     pub(crate) keyspace: Keyspace,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) known: Arc<KnownKeys>,
+    pub(crate) plans: Arc<KnownPlans>,
+    /// Is told of thresholds that a plan has reached.
+    pub(crate) listener: Arc<LateListener>,
     /// How many days the history of a key goes back.
     pub(crate) history_days: u16,
     /// The lead of the servers' clock over ours at the last answer, in ms. It is only an estimate: a server compares the
@@ -145,11 +149,14 @@ impl Keys {
         history_days: u16,
     ) -> Self {
         let known = Arc::new(KnownKeys::new(most_known));
+        let plans = Arc::new(KnownPlans::new(scripts.manual_now().is_some()));
         Self {
             servers,
             keyspace,
             scripts,
             known,
+            plans,
+            listener: Arc::default(),
             history_days,
             ahead: Arc::default(),
             #[cfg(feature = "fuzzing")]
@@ -174,8 +181,20 @@ impl Keys {
         self.ahead.store(ahead, Ordering::Relaxed);
     }
 
-    /// Reads the records that a call meets.
+    /// Reads the records that a call meets, when its levels have taken the latest versions of their plans.
     pub(crate) async fn read(&self, of: Subject<'_>) -> Result<Found, CommandError> {
+        let mut found = self.read_as_is(of).await?;
+        while let Some(known) = &found.known
+            && !known.is_group()
+            && self.catch_up(known.each(of.key)).await?
+        {
+            found = self.read_as_is(of).await?;
+        }
+        Ok(found)
+    }
+
+    /// Reads the records that a call meets.
+    pub(crate) async fn read_as_is(&self, of: Subject<'_>) -> Result<Found, CommandError> {
         let names = self.names_of(of.key);
         let read = &self.scripts.read;
         let reply = self.run(read, names, of.fields(), false, Lane::Shared).await?;
@@ -188,9 +207,12 @@ impl Keys {
         Ok(found)
     }
 
-    /// What is known of all levels of a key.
+    /// What is known of all levels of a key, unless their plans may have changed.
     pub(crate) fn at_hand(&self, of: Subject<'_>) -> Option<KnownLevels> {
-        let known = of.key.levels().map(|level| self.known.of(&level, of.asset.cloned()));
+        let known = of.key.levels().map(|level| {
+            let known = self.known.of(&level, of.asset.cloned());
+            known.filter(|known| self.is_current(known))
+        });
         known.collect::<Option<_>>().map(KnownLevels::new)
     }
 
@@ -401,7 +423,11 @@ impl Keys {
     }
 
     pub(crate) fn misread(&self, key: &KeyId, misread: Misread) -> CommandError {
-        CommandError::Unknown(RedisError::misread(&self.keyspace.hot(key), misread))
+        self.misread_at(&self.keyspace.hot(key), misread)
+    }
+
+    pub(crate) fn misread_at(&self, key: &[u8], misread: Misread) -> CommandError {
+        CommandError::Unknown(RedisError::misread(key, misread))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use limiter_core::{KeyDigest, KeyId, ScopeId, WorkspaceId};
+use limiter_core::{KeyDigest, KeyId, PlanName, ScopeId, WorkspaceId};
 
 use crate::schema::scope_field;
 
@@ -71,6 +71,12 @@ impl Keyspace {
     /// One of the structures that a workspace is managed by; all of them have one slot.
     pub(crate) fn workspace(&self, kind: WorkspaceKey, workspace: &WorkspaceId) -> Vec<u8> {
         format!("{}:{kind}:{{{}}}", self.prefix, escaped(workspace.as_str())).into_bytes()
+    }
+
+    /// A sorted set of the ids of the keys that have a plan, at the slot of the workspace.
+    pub(crate) fn holders(&self, workspace: &WorkspaceId, plan: &PlanName) -> Vec<u8> {
+        let workspace = escaped(workspace.as_str());
+        format!("{}:wh:{{{workspace}}}{plan}", self.prefix).into_bytes()
     }
 
     /// A key that is never there: no API key has an empty id.
@@ -141,6 +147,8 @@ pub(crate) enum WorkspaceKey {
     Admins,
     /// The client that is changing keys of the workspace, and its change.
     Change,
+    /// A hash of its plans, by their names.
+    Plans,
 }
 
 impl fmt::Display for WorkspaceKey {
@@ -150,6 +158,7 @@ impl fmt::Display for WorkspaceKey {
             Self::Taken => "wt",
             Self::Admins => "wa",
             Self::Change => "wc",
+            Self::Plans => "wp",
         })
     }
 }

@@ -58,6 +58,7 @@ mod keyspace;
 #[cfg(test)]
 mod messages;
 mod metrics;
+mod plans;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod probe;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use limiter_core::operation::Operation;
 use limiter_core::{
-    Change, KeyDigest, KeyId, KeyKind, KeyRecord, KeyState, KeyUpdate, KeysError, LevelPlace,
-    NewRecord, Place, Scope, ScopeId, StoredKey, Timestamp, UpdatedKey, WorkspaceId,
+    Change, Crossing, KeyDigest, KeyId, KeyKind, KeyRecord, KeyState, KeyUpdate, KeysError,
+    LevelPlace, NewRecord, Place, Scope, ScopeId, StoredKey, StoredPlan, Timestamp, UpdatedKey,
+    WorkspaceId,
 };
 use redis::Value;
 
@@ -18,7 +19,7 @@ use crate::error::CommandError;
 use crate::keys::{COLD, HOT, Keys, Request, Subject, put_changed};
 use crate::schema::{
     GLOBAL, Known, KnownLevels, Layout, Stamp, bytes, scope_field, secret_fields, write_asset,
-    write_global, written_labels,
+    write_global, written_labels, written_own,
 };
 use crate::script::Script;
 use crate::servers::Lane;
@@ -57,6 +58,10 @@ impl Records {
         Self(keys)
     }
 
+    pub(crate) const fn keys(&self) -> &Keys {
+        &self.0
+    }
+
     /// Creates state and record, unless there is one, or the server's time is past `not_after`.
     pub(crate) async fn create(
         &self,
@@ -66,8 +71,9 @@ impl Records {
         let NewRecord { id, workspace, kind, config, thresholds, .. } = key;
         let stamp = Stamp::draw();
         let mut now = self.0.now();
+        let plan = self.0.plan_of(workspace, config).await?;
         loop {
-            let state = KeyState::new(*kind, config, *thresholds, now);
+            let state = KeyState::with_plan(*kind, config, plan.as_deref(), *thresholds, now);
             let mut request = Request { not_after, ..Request::default() };
             request.keys = vec![self.0.keyspace.record(id)];
             let text = |text: &str| text.as_bytes().to_vec();
@@ -105,7 +111,8 @@ impl Records {
                 ("version", "1".to_owned()),
                 ("kind", if *kind == KeyKind::Group { GROUP } else { "" }.to_owned()),
             ];
-            let most_have_none = [("labels", written_labels(&stored.labels))];
+            let most_have_none =
+                [("labels", written_labels(&stored.labels)), ("own", written_own(&stored))];
             let optional = secret_fields(&stored).into_iter().chain(most_have_none);
             let optional =
                 optional.filter(|(field, value)| *field == "digest" || !value.is_empty());
@@ -168,7 +175,8 @@ impl Records {
         not_after: Option<u64>,
     ) -> Result<UpdatedKey, Undone> {
         let KeyUpdate { id, version, config, effective, thresholds } = update;
-        let mut found = Some(found);
+        let (mut found, mut of_plan) = (Some(found), Vec::new());
+        let plan = self.0.plan_of(workspace, config).await?;
         loop {
             let key = found.take().filter(|key| key.record.workspace == *workspace);
             let Found { now, record, stored, known } = key.ok_or_else(|| not_found(id))?;
@@ -177,11 +185,28 @@ impl Records {
                 return Err(KeysError::Conflict { expected, actual }.into());
             }
             let change = |known: &Known, now| {
-                known.state.change(config, *thresholds, *effective, now).map_err(KeysError::from)
+                let plan = plan.as_deref();
+                let change = known.state.change_with(config, plan, *thresholds, *effective, now);
+                change.map_err(KeysError::from)
             };
-            let planned = change(&known, now)?;
-            if known.state == planned.after && stored.is_configured(config) {
-                return Ok(UpdatedKey::new(record, Vec::new()));
+            let newer = self.0.newer_plan(&known.state).await?;
+            let latest = match &newer {
+                Some(newer) => {
+                    let state = known.state.take(&stored.config(&known.state), newer, now).after;
+                    Known { stamp: known.stamp, state }
+                }
+                None => known.clone(),
+            };
+            let planned = change(&latest, now)?;
+            if latest.state == planned.after && stored.is_configured(config) {
+                let record = KeyRecord::of(&stored, &latest.state, now);
+                return Ok(UpdatedKey::new(record, of_plan));
+            }
+            // The window of now begins with the plan as it is, and then changes.
+            if let Some(newer) = newer {
+                of_plan.extend(self.take_plan(id, &newer).await?);
+                found = self.inspect(id).await?;
+                continue;
             }
             let next = stored.clone().configured(config, now);
             let mut request = self.of_workspace(id, workspace, not_after);
@@ -191,9 +216,13 @@ impl Records {
                 ("name", config.name.to_string()),
                 ("version", next.version.to_string()),
                 ("labels", written_labels(&config.labels)),
+                ("own", written_own(&next)),
             ];
-            let changed =
-                |(field, _): &(&str, String)| *field != "labels" || stored.labels != config.labels;
+            let changed = |(field, _): &(&str, String)| match *field {
+                "labels" => stored.labels != next.labels,
+                "own" => stored.own != next.own,
+                _ => true,
+            };
             request.puts = fields.into_iter().filter(changed).map(put_record).collect();
             request.times = vec![(RECORD, "changed")];
             let Some((now, known)) = self.change(UPDATE, id, &known, planned, request).await?
@@ -204,8 +233,36 @@ impl Records {
             // Calls may have come between: what the change reached follows from the records as they were.
             let Change { after, crossed, .. } = change(&known, now)?;
             let stored = stored.configured(config, now);
-            return Ok(UpdatedKey::new(KeyRecord::of(&stored, &after, now), crossed));
+            of_plan.extend(crossed);
+            return Ok(UpdatedKey::new(KeyRecord::of(&stored, &after, now), of_plan));
         }
+    }
+
+    /// Lets a key take a version of its plan, unless it has taken that or a later one. Answers the thresholds that this
+    /// reached.
+    pub(crate) async fn take_plan(
+        &self,
+        id: &KeyId,
+        plan: &StoredPlan,
+    ) -> Result<Vec<Crossing>, CommandError> {
+        while let Some(Found { now, stored, known, .. }) = self.inspect(id).await? {
+            if !known.state.is_behind(plan) {
+                break;
+            }
+            let own = stored.config(&known.state);
+            let planned = known.state.take(&own, plan, now);
+            let mut request = self.of_workspace(id, &stored.workspace, None);
+            let version = stored.version.to_string().into_bytes();
+            request.guards.push((RECORD, b"version".to_vec(), version));
+            match self.change(TAKE, id, &known, planned, request).await {
+                Ok(Some((now, known))) => return Ok(known.state.take(&own, plan, now).crossed),
+                Ok(None) => {}
+                Err(Undone::Failed(error)) => return Err(error),
+                // It is gone, or of another workspace by now.
+                Err(_) => break,
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Gives a key of this workspace the access key of `rotated`, if it still has the one that was found.
@@ -240,6 +297,9 @@ impl Records {
             let key = self.inspect(id).await?;
             let key = key.filter(|key| key.record.workspace == *workspace);
             let Found { now, known, .. } = key.ok_or_else(|| not_found(id))?;
+            if self.0.catch_up([(id.clone(), &known)].into_iter()).await? {
+                continue;
+            }
             let request = self.of_workspace(id, workspace, None);
             let planned = known.state.reset_change(now);
             if self.change(RESET, id, &known, planned, request).await?.is_some() {
@@ -497,6 +557,7 @@ const GROUP: &str = "group";
 const CREATE: &str = "create";
 const RESET: &str = "reset";
 const ROTATE: &str = "rotate";
+const TAKE: &str = "take_plan";
 const UPDATE: &str = "configure";
 const REMOVE: &str = "remove";
 const REMAINS: &str = "remains";

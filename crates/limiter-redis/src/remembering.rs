@@ -22,7 +22,7 @@ use crate::error::{CommandError, RedisError};
 use crate::keys::{Keys, Listed, Request, SlotSets, Subject, named};
 use crate::runtime;
 use crate::schema::{
-    Entry, GENERATION, KnownLevels, Layout, Misread, NOT_AN_ANSWER, REMEMBERED, Stamp,
+    Entry, GENERATION, Known, KnownLevels, Layout, Misread, NOT_AN_ANSWER, REMEMBERED, Stamp,
     after_windows, amended, before_windows, bytes, ended, push_int, read_entry, read_until,
 };
 use crate::unanswered::Unanswered;
@@ -421,6 +421,29 @@ impl Remembering {
     /// # Errors
     /// [`ReservationError::KeyUnknown`] if there is no such key.
     async fn ask(
+        &self,
+        of: Subject<'_>,
+        at_hand: Option<&AtHand>,
+        prepared: Option<&Prepared>,
+        request: Request,
+    ) -> Result<Tried, ReservationError> {
+        let mut tried = self.ask_once(of, at_hand, prepared, request.clone()).await?;
+        // A level that has not taken the latest version of its plan takes it, and then it is looked at again.
+        while tried.applied.is_none() && self.catch_up(tried.known.each(of.key)).await? {
+            tried = self.ask_once(of, None, None, request.clone()).await?;
+        }
+        Ok(tried)
+    }
+
+    async fn catch_up(
+        &self,
+        levels: impl Iterator<Item = (KeyId, &Known)>,
+    ) -> Result<bool, ReservationError> {
+        let any = self.keys.catch_up(levels).await;
+        any.map_err(|error| StoreError::from(error).into())
+    }
+
+    async fn ask_once(
         &self,
         of: Subject<'_>,
         at_hand: Option<&AtHand>,

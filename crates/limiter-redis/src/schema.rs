@@ -11,6 +11,8 @@
 //! | `s` | sorted set | for each scope with a parallel limit: the keys and ids of the reservations that hold a slot, by the time until which they do |
 //! | `h` | sorted set | accounts of days that have ended, by the ends of the days ([`day`]) |
 //! | `b` | hash | of a group: the ids of the keys and groups directly beneath it |
+//! | `wp` | hash | the plans of a workspace by their names, in JSON |
+//! | `wh` | sorted set | the ids of the keys that have a plan, or are about to get it ([`crate::directory::planning`]) |
 //!
 //! Numbers are little-endian. A count or an instant takes seven bytes, the end of a window six. Every write of limits draws
 //! a new *stamp*, which stands at the start of the global record: with an equal stamp, a process has the limits at hand.
@@ -28,7 +30,7 @@ mod tests;
 use std::sync::Arc;
 
 use limiter_core::{
-    AssetId, KeyKind, KeyState, LevelPlace, Levels, LevelsMut, Place, ScopeId, ScopeState,
+    AssetId, KeyId, KeyKind, KeyState, LevelPlace, Levels, LevelsMut, Place, ScopeId, ScopeState,
     Timestamp,
 };
 use redis::Value;
@@ -45,7 +47,8 @@ pub(crate) use self::entry::{
 };
 pub(crate) use self::hot::{GENERATION, Layout, push_end};
 pub(crate) use self::management::{
-    HashFields, secret_fields, stored_key, whole_key, written_labels,
+    HashFields, read_plan, secret_fields, stored_key, whole_key, written_labels, written_own,
+    written_plan,
 };
 pub(crate) use self::step::{Counted, look, packed, push_stops, stops_of};
 
@@ -85,6 +88,11 @@ impl KnownLevels {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Known>> {
         self.0.iter()
+    }
+
+    /// Each level of this key, by its id.
+    pub(crate) fn each<'a>(&'a self, key: &'a KeyId) -> impl Iterator<Item = (KeyId, &'a Known)> {
+        key.levels().zip(self.0.iter().map(|known| &**known))
     }
 
     pub(crate) fn len(&self) -> usize {

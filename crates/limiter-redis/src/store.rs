@@ -5,8 +5,9 @@ use std::time::Duration;
 use limiter_core::{
     AssetId, Charge, CreateResults, Crossing, DayHistory, Decision, FailureDomain, KeyDigest,
     KeyId, KeyName, KeyRecord, KeyRotation, KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds,
-    NewRecord, Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError,
-    Totals, UpdatedKey, Usage, WorkspaceId, async_trait, evaluate,
+    Listener, NewRecord, Page, PlanName, PlanRecord, PlanUpdate, RecordId, RequestId,
+    ReservationError, Search, Settled, Store, StoreError, Totals, UpdatedKey, Usage, WorkspaceId,
+    async_trait, evaluate,
 };
 
 use crate::batch::{Batcher, Bounds};
@@ -129,9 +130,10 @@ impl Store for RedisStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        let found = self.keys.read(Subject { key, asset }).await;
+        let found = self.keys.read_as_is(Subject { key, asset }).await;
         let found = found.map_err(CommandError::of_reading)?;
         let Some(known) = found.known else { return Ok(Decision::key_unknown(Some(key), asset)) };
+        let known = self.records.latest_levels(key, known, found.now).await?;
         Ok(evaluate::peek(&known.met(Subject { key, asset }), charge, found.now))
     }
 
@@ -192,6 +194,10 @@ impl Store for RedisStore {
         self.remembering.end(key, id, None).await
     }
 
+    fn listen(&self, listener: Listener) {
+        self.keys.listener.set(listener);
+    }
+
     /// On a cluster, the master of the slot of the access key's pointer, which is seldom that of the key.
     fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
         self.keys.servers.failure_domain(String::from(*digest).as_bytes())
@@ -202,7 +208,7 @@ impl Store for RedisStore {
     }
 
     async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        Ok(self.records.read(id).await?.map(|found| found.record))
+        Ok(self.records.read_latest(id).await?.map(|found| found.record))
     }
 
     async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
@@ -251,5 +257,29 @@ impl Store for RedisStore {
 
     async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
         self.directory.list(workspace, search).await
+    }
+
+    async fn save_plan(
+        &self,
+        workspace: &WorkspaceId,
+        update: &PlanUpdate,
+    ) -> Result<PlanRecord, KeysError> {
+        self.directory.save_plan(workspace, update).await
+    }
+
+    async fn plans(&self, workspace: &WorkspaceId) -> Result<Vec<PlanRecord>, StoreError> {
+        self.directory.plans(workspace).await
+    }
+
+    async fn plan(
+        &self,
+        workspace: &WorkspaceId,
+        name: &PlanName,
+    ) -> Result<Option<PlanRecord>, StoreError> {
+        self.directory.plan(workspace, name).await
+    }
+
+    async fn delete_plan(&self, workspace: &WorkspaceId, name: &PlanName) -> Result<(), KeysError> {
+        self.directory.delete_plan(workspace, name).await
     }
 }

@@ -8,6 +8,7 @@ mod answer;
 pub(crate) mod check;
 pub(crate) mod key;
 pub(crate) mod keys;
+pub(crate) mod plans;
 pub(crate) mod problems;
 pub(crate) mod reservations;
 pub(crate) mod usage;

@@ -10,7 +10,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use bytes::Bytes;
 use futures_util::stream;
-use limiter::{AccessKey, KeyConfig, NewKey};
+use limiter::{AccessKey, KeyConfig, NewKey, Plan, PlanName, PlanUpdate};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -88,6 +88,11 @@ async fn refusals() -> Vec<Message> {
         ("DELETE /v1/keys/acme", "m", ""),
         ("PUT /v1/keys/none", "m", r#"{"version":1,"config":{"name":"a"},"effective":"soon"}"#),
         ("PUT /v1/keys/ci", "m", r#"{"version":9,"config":{"name":"ci"}}"#),
+        ("PUT /v1/keys", "m", r#"{"config":{"name":"a","plan":"nobody"}}"#),
+        ("GET /v1/plans/nobody", "m", ""),
+        ("PUT /v1/plans/free", "m", r#"{"version":9}"#),
+        ("PUT /v1/plans/nobody", "m", r#"{"global":{"requests":1}}"#),
+        ("DELETE /v1/plans/free", "m", ""),
         ("GET /v1/history?days=0", "ci", ""),
         ("POST /v1/check", "m", "{}"),
         ("POST /v1/reserve", "ci", r#"{"ttl_seconds":0}"#),
@@ -125,13 +130,16 @@ async fn bounds() -> Vec<Message> {
     messages
 }
 
-/// Returns a service with the admin `m`, the member `ci` and the group `acme` with a key, and models without and with a provider.
+/// Returns a service with the admin `m`, the member `ci` and the group `acme` with a key of the plan `free`, and models without and with a provider.
 async fn service(bounds: Bounds) -> Arc<App> {
     let (limiter, admin) = engine().await;
     let member = NewKey::member(KeyConfig::named("ci").unwrap()).with_id("ci".parse().unwrap());
     let member = member.with_access_key(AccessKey::new(key_of("ci")).unwrap());
     let acme = NewKey::group("acme".parse().unwrap(), KeyConfig::named("acme").unwrap());
-    let in_acme = NewKey::member(KeyConfig::named("in acme").unwrap());
+    let free: PlanName = "free".parse().unwrap();
+    let plan = PlanUpdate::new(free.clone(), Plan::default());
+    limiter.keys(&admin).save_plan(plan).await.unwrap();
+    let in_acme = NewKey::member(KeyConfig::named("in acme").unwrap().with_plan(free));
     let in_acme = in_acme.beneath("acme".parse().unwrap());
     for key in [member, acme, in_acme] {
         limiter.keys(&admin).create(key).await.unwrap();

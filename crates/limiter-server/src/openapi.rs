@@ -15,7 +15,7 @@ use utoipa::{Modify, OpenApi};
 use self::gateway::ProviderApis;
 use self::headers::LimitHeaders;
 use crate::engine_api::problems::ProblemSchema;
-use crate::engine_api::{check, key, keys, reservations, usage};
+use crate::engine_api::{check, key, keys, plans, reservations, usage};
 
 /// The document, made once.
 pub(crate) async fn document() -> impl IntoResponse {
@@ -50,6 +50,10 @@ pub(crate) async fn document() -> impl IntoResponse {
         key::reset,
         key::rotate,
         key::delete,
+        plans::list,
+        plans::get,
+        plans::save,
+        plans::delete,
     ),
     components(schemas(ProblemSchema)),
     modifiers(&AccessKeys, &Reasons, &ProviderApis, &LimitHeaders),
@@ -58,6 +62,7 @@ pub(crate) async fn document() -> impl IntoResponse {
         (name = "reservations", description = "Calls whose cost is known only afterwards"),
         (name = "usage", description = "What keys and groups have used"),
         (name = "keys", description = "The keys and groups of a workspace, for admin keys"),
+        (name = "plans", description = "Limits that keys and groups have in common, for admin keys"),
         (name = "models", description = "Models, in the words of their providers' APIs"),
     ),
 )]
@@ -110,7 +115,7 @@ mod tests {
         let reasons = &document["components"]["schemas"]["DenialReason"]["oneOf"];
         assert_eq!(reasons.as_array().unwrap().len(), 3, "{reasons:#}");
         let paths = document["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 12 + 7);
+        assert_eq!(paths.len(), 14 + 7);
         for (path, operations) in paths {
             let is_provider = crate::gateway::error_format(path).is_some();
             let kind = if is_provider { "application/json" } else { "application/problem+json" };

@@ -149,6 +149,8 @@ impl From<KeysError> for Refusal {
             KeysError::NoGroup(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "no_group", message)
             }
+            KeysError::NoPlan(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "no_plan", message),
+            KeysError::PlanInUse(_) => Self::new(StatusCode::CONFLICT, "plan_in_use", message),
             KeysError::NotEmpty(_) => Self::new(StatusCode::CONFLICT, "not_empty", message),
             // Only an operator can repair it.
             KeysError::Damaged { .. } => {

@@ -15,7 +15,7 @@ use crate::admission::admit;
 use crate::app::App;
 use crate::config::Origin;
 use crate::engine_api::{
-    check, key as engine_key, keys as engine_keys, reservations, usage as engine_usage,
+    check, key as engine_key, keys as engine_keys, plans, reservations, usage as engine_usage,
 };
 use crate::gateway;
 use crate::guard::{catching_panics, guarded};
@@ -93,6 +93,8 @@ fn engine() -> Vec<Route> {
         ("/v1/keys/{id}", get(engine_key::get).put(engine_key::update).delete(engine_key::delete)),
         ("/v1/keys/{id}/reset", post(engine_key::reset)),
         ("/v1/keys/{id}/rotate", post(engine_key::rotate)),
+        ("/v1/plans", get(plans::list)),
+        ("/v1/plans/{name}", get(plans::get).put(plans::save).delete(plans::delete)),
         ("/v1/usage", get(engine_usage::usage)),
         ("/v1/history", get(engine_usage::history)),
     ]

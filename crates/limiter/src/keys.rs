@@ -1,16 +1,16 @@
-//! The keys and groups of a workspace, managed on behalf of one of its keys or of its owner.
+//! The keys, groups and plans of a workspace, managed on behalf of one of its keys or of its owner.
 
 use limiter_core::{
     AccessKey, CreatedKey, DayHistory, Effective, KeyConfig, KeyId, KeyRecord, KeysError, NewKey,
-    Page, Rotation, Search, UpdatedKey, Upserted, Usage,
+    Page, PlanName, PlanRecord, PlanUpdate, Rotation, Search, UpdatedKey, Upserted, Usage,
 };
 
 use crate::answer::Answer;
 use crate::limiter::Limiter;
 use crate::observe::{Call, Operation};
 
-/// The keys and groups of a workspace, managed on behalf of its owner or of one of its keys: see [`Limiter::workspace`] and
-/// [`Limiter::keys`].
+/// The keys, groups and plans of a workspace, managed on behalf of its owner or of one of its keys: see [`Limiter::workspace`]
+/// and [`Limiter::keys`].
 ///
 /// The owner is the process itself, which is trusted: it needs no key, and may do what an admin key may. An admin key creates, reads, updates and deletes the keys of its workspace, itself included, and reads their usage.
 /// A member key reads its own usage; all else is [`KeysError::Forbidden`]. No answer reveals that a key of another
@@ -42,6 +42,9 @@ use crate::observe::{Call, Operation};
 /// # }
 /// ```
 ///
+/// A [plan](Self::save_plan) has limits that many keys and groups share by name, each with its own counts. Only admin keys and
+/// the owner read and change plans.
+///
 /// Every operation looks the caller up again, so that it stops working as soon as its key is deleted or expired
 /// ([`KeysError::UnknownCaller`], [`KeysError::ExpiredCaller`]).
 #[derive(Clone, Debug)]
@@ -63,7 +66,8 @@ impl<'a> Keys<'a> {
     /// The answer is the only place that ever shows the access key.
     ///
     /// # Errors
-    /// [`KeysError::NoGroup`] if the workspace has no group that its id names; [`KeysError::IdTaken`],
+    /// [`KeysError::NoPlan`] if the workspace has no plan that its configuration names; [`KeysError::NoGroup`] if it has no
+    /// group that its id names; [`KeysError::IdTaken`],
     /// [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`] if another living key has the id, name or access key of this
     /// one; [`KeysError::Invalid`] for too many assets, an admin key in a group or an access key of a group; an error about the
     /// caller; or a store error.
@@ -181,8 +185,8 @@ impl<'a> Keys<'a> {
     /// Thresholds that the change itself reaches raise [events](Limiter::threshold_events).
     ///
     /// # Errors
-    /// [`KeysError::NotFound`]; [`KeysError::Conflict`] if the key has changed since; [`KeysError::NameTaken`];
-    /// [`KeysError::LastAdmin`] if the workspace's last admin key would get an expiry; [`KeysError::Invalid`] for too many
+    /// [`KeysError::NotFound`]; [`KeysError::NoPlan`] if the workspace has no plan that the configuration names;
+    /// [`KeysError::Conflict`] if the key has changed since; [`KeysError::NameTaken`]; [`KeysError::LastAdmin`] if the workspace's last admin key would get an expiry; [`KeysError::Invalid`] for too many
     /// assets; [`KeysError::Damaged`]; an error about the caller; or a store error.
     pub fn update(
         &self,
@@ -321,6 +325,84 @@ impl<'a> Keys<'a> {
     ) -> Answer<impl Future<Output = Result<(), KeysError>> + Send + use<'a>> {
         let Self { limiter, keys } = self.clone();
         limiter.observed(Call::of(Operation::Delete, id), async move { keys.delete(id).await })
+    }
+
+    /// Creates a plan, or changes the one of its name. However many keys have it, this is one write: each takes the changed
+    /// limits with the next of its windows, or with its next call if the update says [`at_once`](PlanUpdate::at_once).
+    ///
+    /// Limits of a key replace those of its plan for the same scope, window and unit, and `unlimited` lifts one. On Redis other
+    /// processes learn of the change within a second. Saving a plan as it is changes nothing, also not its version.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use limiter::{KeyConfig, Limiter, NewKey, Plan, PlanUpdate};
+    ///
+    /// let limiter = Limiter::in_memory();
+    /// let keys = limiter.workspace("team-a")?;
+    /// let free: Plan = serde_json::from_str(
+    ///     r#"{"global": {"requests_per_minute": 20, "tokens_per_day": 10000}, "other": "denied", "assets": {"gpt-5": {}}}"#,
+    /// )?;
+    /// let saved = keys.save_plan(PlanUpdate::new("free".parse()?, free.clone())).await?;
+    /// let ci = KeyConfig::named("ci")?.with_plan("free".parse()?);
+    /// let ci = keys.create(NewKey::member(ci)).await?;
+    /// assert_eq!(ci.record.limits[0].in_force, free.global);
+    ///
+    /// // Changed by nobody since:
+    /// let update = PlanUpdate::new(saved.name, free.with_thresholds("50,100".parse()?));
+    /// assert_eq!(keys.save_plan(update.from_version(saved.version)).await?.version, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Thresholds that a change reaches raise [events](Limiter::threshold_events), for each key with its next call.
+    ///
+    /// # Errors
+    /// [`KeysError::NoPlan`] or [`KeysError::Conflict`] if the plan is not at the version that the update was made from;
+    /// [`KeysError::Invalid`] for too many assets, limits or plans; an error about the caller; or a store error.
+    pub fn save_plan(
+        &self,
+        update: PlanUpdate,
+    ) -> Answer<impl Future<Output = Result<PlanRecord, KeysError>> + Send + use<'a>> {
+        let Self { limiter, keys } = self.clone();
+        limiter
+            .observed(Call::new(Operation::SavePlan), async move { keys.save_plan(update).await })
+    }
+
+    /// Reads all plans of the workspace, ordered by the bytes of their names.
+    ///
+    /// # Errors
+    /// An error about the caller, or a store error.
+    pub fn plans(
+        &self,
+    ) -> Answer<impl Future<Output = Result<Vec<PlanRecord>, KeysError>> + Send + use<'a>> {
+        let Self { limiter, keys } = self.clone();
+        limiter.observed(Call::new(Operation::Plans), async move { keys.plans().await })
+    }
+
+    /// Reads a plan of the workspace.
+    ///
+    /// # Errors
+    /// [`KeysError::NoPlan`]; an error about the caller; or a store error.
+    pub fn plan(
+        &self,
+        name: &'a PlanName,
+    ) -> Answer<impl Future<Output = Result<PlanRecord, KeysError>> + Send + use<'a>> {
+        let Self { limiter, keys } = self.clone();
+        limiter.observed(Call::new(Operation::Plan), async move { keys.plan(name).await })
+    }
+
+    /// Deletes a plan that no key and no group has.
+    ///
+    /// # Errors
+    /// [`KeysError::NoPlan`]; [`KeysError::PlanInUse`]; an error about the caller; or a store error.
+    pub fn delete_plan(
+        &self,
+        name: &'a PlanName,
+    ) -> Answer<impl Future<Output = Result<(), KeysError>> + Send + use<'a>> {
+        let Self { limiter, keys } = self.clone();
+        limiter
+            .observed(Call::new(Operation::DeletePlan), async move { keys.delete_plan(name).await })
     }
 
     /// Reads the usage of a key or a group: any of the workspace for an admin, its own for a member.

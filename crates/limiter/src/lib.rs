@@ -35,7 +35,7 @@
 //!   counts an answer while it streams.
 //! - [`Limiter::usage_events`] streams each final charge, to bill from. The answer to a settlement ([`Settled`]) has it
 //!   too.
-//! - [`Keys`] manages the keys and groups of a workspace, as its owner or on behalf of one of its keys: [`Limiter::workspace`],
+//! - [`Keys`] manages the keys, groups and plans of a workspace, as its owner or on behalf of one of its keys: [`Limiter::workspace`],
 //!   [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`DayHistory`], [`KeyRecord`] come out. Their parts are in
 //!   [`config`], [`decision`] and [`usage`].
@@ -45,6 +45,10 @@
 //! The id of a key is a path, such as `acme/search/ci`: what stands before a slash is the id of a group, `acme` and
 //! `acme/search`. A group has what a key has but an access key: limits, a budget, an expiry, usage. A call meets the limits of
 //! each group of its key and of the key itself, and is charged to all of them or to none. See [`NewKey::group`] and [`Keys`].
+//!
+//! # Limits that keys have in common
+//! A [`Plan`] is a part of a configuration under a name: limits, thresholds, a time zone. Each key that has it counts for itself. A
+//! changed plan is one write, however many keys have it. See [`Limiter::workspace`] and [`Keys::save_plan`].
 //!
 //! # Without a runtime
 //! Each call returns an [`Answer`]: await it, or in memory get it as a value, by [`Answer::now`].
@@ -113,9 +117,10 @@ pub use limiter::Limiter;
 pub use limiter_core::{
     AccessKey, Allowed, AssetId, Charge, CreatedKey, Credits, DayHistory, Decision, DenialReason,
     Denied, Effective, InvalidValue, KeyConfig, KeyId, KeyKind, KeyName, KeyPrefix, KeyRecord,
-    KeysError, Labels, Limit, Limits, MAX_COUNT, ManualClock, Measure, NewKey, Other, Page,
-    RequestId, ReservationError, Rotation, Rule, Scope, ScopeId, Search, Settled, StoreError,
-    Thresholds, TimeZone, Timestamp, Totals, Unit, Upserted, Usage, Window, WorkspaceId,
+    KeysError, Labels, Limit, Limits, MAX_COUNT, ManualClock, Measure, NewKey, Other, Page, Plan,
+    PlanName, PlanRecord, PlanUpdate, RequestId, ReservationError, Rotation, Rule, Scope, ScopeId,
+    Search, Settled, StoreError, Thresholds, TimeZone, Timestamp, Totals, Unit, Upserted, Usage,
+    Window, WorkspaceId,
 };
 pub use price::{Price, PriceTable, PriceTableError};
 pub use reservation::{Reservation, Reserved};

@@ -659,8 +659,8 @@ impl Limiter {
         })
     }
 
-    /// Returns the keys and groups of this workspace, managed on behalf of its owner: the process itself, which is trusted and
-    /// needs no admin key.
+    /// Returns the keys, groups and plans of this workspace, managed on behalf of its owner: the process itself, which is trusted
+    /// and needs no admin key.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -672,6 +672,41 @@ impl Limiter {
     /// let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits));
     /// let ci = limiter.workspace("team-a")?.create(ci).await?.record.id;
     /// assert!(limiter.check_and_consume(&ci, None, &Charge::request()).await?.is_allowed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A plan has the limits of many keys. A key may replace some of them, or lift them:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use limiter::{Charge, KeyConfig, Limiter, Limits, NewKey, Plan, PlanUpdate, Unit, Window};
+    ///
+    /// let limiter = Limiter::in_memory();
+    /// let keys = limiter.workspace("team-a")?;
+    /// let free = |requests| -> Result<_, limiter::InvalidValue> {
+    ///     let limits = Limits::builder().requests_per_day(requests).tokens_per_day(10_000).build()?;
+    ///     Ok(PlanUpdate::new("free".parse()?, Plan::default().with_global(limits)))
+    /// };
+    /// keys.save_plan(free(1)?).await?;
+    ///
+    /// let of_plan = |name, own| -> Result<_, limiter::InvalidValue> {
+    ///     Ok(NewKey::member(KeyConfig::named(name)?.with_plan("free".parse()?).with_global(own)))
+    /// };
+    /// let more = Limits::builder().requests_per_day(3).build()?;
+    /// let ci = keys.create(of_plan("ci", more)?).await?.record.id;
+    /// let any = Limits::builder().unlimited(Window::Day, Unit::Tokens).build()?;
+    /// let chat = keys.create(of_plan("chat", any)?).await?.record.id;
+    ///
+    /// let call = Charge::request().with_tokens(9_000, 9_000)?;
+    /// assert!(!limiter.check_and_consume(&ci, None, &call).await?.is_allowed(), "10,000 tokens");
+    /// assert!(limiter.check_and_consume(&chat, None, &call).await?.is_allowed(), "any tokens");
+    /// assert!(!limiter.check_and_consume(&chat, None, &call).await?.is_allowed(), "one request");
+    ///
+    /// // Changed limits hold from the next window of each key on, or at once:
+    /// keys.save_plan(free(2)?.at_once()).await?;
+    /// assert!(limiter.check_and_consume(&chat, None, &call).await?.is_allowed());
     /// # Ok(())
     /// # }
     /// ```

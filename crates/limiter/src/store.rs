@@ -9,5 +9,5 @@
 pub use limiter_core::{
     BoxError, CallError, CreateResults, Crossing, DayHistory, FailureDomain, KeyDigest, KeyFailure,
     KeyRotation, KeyState, KeyUpdate, LateEvent, LedgerBounds, Listener, NewRecord, RecordId,
-    Store, StoredSecret, Unpaid, UpdatedKey, async_trait,
+    Store, StoredPlan, StoredSecret, TakenPlan, Unpaid, UpdatedKey, async_trait,
 };

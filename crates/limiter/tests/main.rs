@@ -10,6 +10,7 @@ mod guarded;
 mod handles;
 mod management;
 mod parts;
+mod plans;
 mod price;
 mod price_table;
 mod quickstart;

@@ -1,7 +1,10 @@
 //! The keys and groups of random histories.
 
+use proptest::option;
 use proptest::prelude::*;
 use proptest::strategy::Union;
+
+use super::planning;
 
 /// Labels, by what a history does with them. A history is about something when its operations meet, so that one label comes
 /// most often.
@@ -15,6 +18,8 @@ pub(super) struct Labels {
     /// Those that are created first, each with the share of histories. Without a key to begin with, much of a history is about
     /// none.
     pub(super) firsts: &'static [(&'static str, f64)],
+    /// Those of plans, which are created before all. Most keys and groups have one.
+    pub(super) plans: &'static [&'static str],
     /// The share of keys and groups in shadow mode.
     pub(super) shadow: f64,
     /// The share of scopes with limits. A call that meets many levels would be denied too often.
@@ -31,6 +36,7 @@ impl Labels {
             managed: keys().prop_map(str::to_owned).boxed(),
             deleted: deleted.prop_map(str::to_owned).boxed(),
             firsts: &[("k1", 1.0), ("k2", 0.3)],
+            plans: &[],
             shadow: 0.05,
             limited: 1.0,
         }
@@ -79,9 +85,36 @@ impl Labels {
                 ("g/t/u/k1", 0.9),
                 ("k1", 0.2),
             ],
+            plans: &[],
             shadow: 0.2,
             limited: 0.4,
         }
+    }
+
+    /// A group with two keys, and one key outside, of two plans.
+    pub(super) fn planned() -> Self {
+        Self {
+            called: weighted(&[(20, "k1"), (20, "g/k1"), (4, "g/k2"), (1, "g")]),
+            managed: weighted(&[(12, "k1"), (6, "g"), (6, "g/k1"), (2, "g/k2"), (1, "h/k1")]),
+            deleted: weighted(&[(2, "k1"), (2, "g/k2"), (2, "g/k1"), (1, "g")]),
+            firsts: &[("k1", 1.0), ("g", 0.7), ("g/k1", 0.9), ("g/k2", 0.4)],
+            plans: &["free", "pro"],
+            shadow: 0.05,
+            limited: 0.3,
+        }
+    }
+
+    /// The plan of a new key or group.
+    pub(super) fn plan(&self) -> BoxedStrategy<Option<String>> {
+        match self.plans {
+            [] => Just(None).boxed(),
+            _ => option::weighted(0.8, planning::labels()).boxed(),
+        }
+    }
+
+    /// How many of a hundred limits are lifted.
+    pub(super) const fn lifts(&self) -> u32 {
+        if self.plans.is_empty() { 0 } else { 15 }
     }
 
     /// Returns whether it is mostly a group that has this label.
@@ -90,7 +123,7 @@ impl Labels {
     }
 }
 
-fn weighted(labels: &[(u32, &'static str)]) -> BoxedStrategy<String> {
+pub(super) fn weighted(labels: &[(u32, &'static str)]) -> BoxedStrategy<String> {
     let labels = labels.iter().map(|(weight, label)| (*weight, Just((*label).to_owned())));
     Union::new_weighted(labels.collect()).boxed()
 }

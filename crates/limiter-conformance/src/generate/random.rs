@@ -5,15 +5,16 @@ use proptest::collection::{SizeRange, btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::Union;
 
 use crate::replay::{
-    Action, Assets, Call, Change, Create, END_OF_9999, Effective, KeyKind, LARGEST, Limits,
+    Action, Amount, Assets, Call, Change, Create, END_OF_9999, Effective, KeyKind, LARGEST, Limits,
     Operation, Other, TimeZone, Unit, Update, Window,
 };
 
 use super::clock::{ClockStep, DAY_MS, MINUTE_MS, clock_steps, starts};
 use super::labels::Labels;
-use super::reserving;
+use super::{planning, reserving};
 
 /// Histories of this many steps in a world of three keys and three assets, one of them called `global`. Most limits and
 /// charges are small, so that denials are frequent; some are as large as they may be, and a few are larger. Keys have limits
@@ -43,6 +44,18 @@ pub fn histories_with_groups(steps: impl Into<SizeRange>) -> impl Strategy<Value
     histories_of(actions.boxed(), &labels, steps.into())
 }
 
+/// The same where keys and groups have plans: they get one, change it and lose it, and plans change, for the next windows and at
+/// once. There are limits of the plan alone, of the key alone and of both, and some that are lifted.
+pub fn histories_with_plans(steps: impl Into<SizeRange>) -> impl Strategy<Value = Vec<Operation>> {
+    let labels = Labels::planned();
+    let actions = prop_oneof![
+        6 => actions(&labels),
+        2 => planning::actions(),
+        2 => reserving::actions(&labels),
+    ];
+    histories_of(actions.boxed(), &labels, steps.into())
+}
+
 fn histories_of(
     actions: BoxedStrategy<Action>,
     labels: &Labels,
@@ -56,7 +69,8 @@ fn histories_of(
             first.prop_map(Some).boxed()
         }
     };
-    let firsts: Vec<_> = labels.firsts.iter().map(first).collect();
+    let plans = labels.plans.iter().map(|label| planning::first(label).prop_map(Some).boxed());
+    let firsts: Vec<_> = plans.chain(labels.firsts.iter().map(first)).collect();
     (starts(), firsts, vec(moves(actions), steps)).prop_map(|(start, firsts, then)| {
         operations(start, firsts.into_iter().flatten().chain(then))
     })
@@ -64,11 +78,18 @@ fn histories_of(
 
 /// One operation, but for what depends on the clock.
 #[derive(Clone, Debug)]
-struct Move {
+pub(super) struct Move {
     step: ClockStep,
     action: Action,
     /// Seen from the operation that sets it.
     expiry: Change<ClockStep>,
+}
+
+impl Move {
+    /// A move at the instant of the one before.
+    pub(super) fn at_once(action: Action) -> Self {
+        Self { step: ClockStep::Forward(0), action, expiry: Change::Keep }
+    }
 }
 
 fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
@@ -103,10 +124,8 @@ fn moves(actions: BoxedStrategy<Action>) -> impl Strategy<Value = Move> {
 
 fn first(label: &'static str, labels: &Labels) -> impl Strategy<Value = Move> + use<> {
     let kind = if Labels::is_group(label) { KeyKind::Group } else { KeyKind::Member };
-    create(labels).prop_map(move |create| Move {
-        step: ClockStep::Forward(0),
-        action: Action::Create(Create { key: label.to_owned(), kind, ..create }),
-        expiry: Change::Keep,
+    create(labels).prop_map(move |create| {
+        Move::at_once(Action::Create(Create { key: label.to_owned(), kind, ..create }))
     })
 }
 
@@ -145,16 +164,17 @@ pub(super) fn calls(labels: &Labels) -> BoxedStrategy<Call> {
 
 fn create(labels: &Labels) -> BoxedStrategy<Create> {
     let kind = prop_oneof![30 => Just(KeyKind::Member), 1 => Just(KeyKind::Admin)];
+    let lifts = labels.lifts();
     let scopes = (
-        some(labels.limited, without_budget()),
-        some(labels.limited, assets()),
-        some(labels.limited, option::weighted(0.4, other())),
+        some(labels.limited, without_budget(lifts)),
+        some(labels.limited, assets(lifts)),
+        some(labels.limited, option::weighted(0.4, other(lifts))),
     );
-    let budget = (option::weighted(0.2, budgets()), option::weighted(0.1, slots()));
+    let budget = (option::weighted(0.2, budgets(lifts)), option::weighted(0.1, slots(lifts)));
     let zone = prop_oneof![2 => Just(TimeZone::UTC), 1 => zones()];
     let rest = (zone, option::weighted(0.2, thresholds()), weighted(labels.shadow));
-    (labels.managed.clone(), kind, scopes, budget, rest)
-        .prop_map(|(key, kind, (global, assets, other), (budget, parallel), rest)| {
+    (labels.managed.clone(), kind, labels.plan(), scopes, budget, rest)
+        .prop_map(|(key, kind, plan, (global, assets, other), (budget, parallel), rest)| {
             let (time_zone, thresholds, shadow) = rest;
             let expires_at = None;
             // Rarely, a key has the label of a group.
@@ -166,6 +186,7 @@ fn create(labels: &Labels) -> BoxedStrategy<Create> {
             Create {
                 key,
                 kind,
+                plan,
                 global,
                 parallel,
                 assets,
@@ -193,32 +214,50 @@ fn some<T: Clone + Default + std::fmt::Debug + 'static>(
 }
 
 fn update(labels: &Labels) -> BoxedStrategy<Update> {
-    let global = || changes(without_budget());
+    let lifts = labels.lifts();
+    let global = || changes(without_budget(lifts));
     // Most updates change one thing: a history of them is easier to understand than one that changes all.
     let update = prop_oneof![
         4 => global().prop_map(|global| Update { global, ..Update::default() }),
-        4 => changes(assets()).prop_map(|assets| Update { assets, ..Update::default() }),
-        3 => changes(other()).prop_map(|other| Update { other, ..Update::default() }),
-        2 => changes(budgets()).prop_map(|budget| Update { budget, ..Update::default() }),
-        1 => changes(slots()).prop_map(|parallel| Update { parallel, ..Update::default() }),
+        4 => changes(assets(lifts)).prop_map(|assets| Update { assets, ..Update::default() }),
+        3 => changes(other(lifts)).prop_map(|other| Update { other, ..Update::default() }),
+        2 => changes(budgets(lifts)).prop_map(|budget| Update { budget, ..Update::default() }),
+        1 => changes(slots(lifts)).prop_map(|parallel| Update { parallel, ..Update::default() }),
         1 => changes(zones()).prop_map(|time_zone| Update { time_zone, ..Update::default() }),
         1 => changes(thresholds()).prop_map(|thresholds| Update { thresholds, ..Update::default() }),
         1 => weighted(0.3).prop_map(|shadow| Update { shadow: Some(shadow), ..Update::default() }),
         // Nothing, or the expiry alone.
         2 => Just(Update::default()),
-        2 => (global(), changes(assets()), changes(other()), changes(budgets()), changes(thresholds()))
+        2 => (
+            global(),
+            changes(assets(lifts)),
+            changes(other(lifts)),
+            changes(budgets(lifts)),
+            changes(thresholds()),
+        )
             .prop_map(|(global, assets, other, budget, thresholds)| {
                 Update { global, assets, other, budget, thresholds, ..Update::default() }
             }),
     ];
-    let effective = prop_oneof![2 => Just(Effective::Next), 1 => Just(Effective::Now)];
+    let of_plan = planning::labels();
+    let plan = changes(of_plan).prop_map(|plan| Update { plan, ..Update::default() });
+    // Where keys have plans, they often change them.
+    let update = match labels.plans {
+        [] => update.boxed(),
+        _ => prop_oneof![4 => update, 1 => plan].boxed(),
+    };
+    let effective = effective();
     let version = prop_oneof![16 => Just(None), 1 => (1_u64..=4).prop_map(Some)];
     (labels.managed.clone(), effective, version, update)
         .prop_map(|(key, effective, version, update)| Update { key, effective, version, ..update })
         .boxed()
 }
 
-fn changes<T: Clone + std::fmt::Debug>(
+pub(super) fn effective() -> impl Strategy<Value = Effective> {
+    prop_oneof![2 => Just(Effective::Next), 1 => Just(Effective::Now)]
+}
+
+pub(super) fn changes<T: Clone + std::fmt::Debug>(
     values: impl Strategy<Value = T>,
 ) -> impl Strategy<Value = Change<T>> {
     prop_oneof![2 => Just(Change::Keep), 3 => Just(Change::Clear), 10 => values.prop_map(Change::Set)]
@@ -237,7 +276,7 @@ fn expiries() -> impl Strategy<Value = Change<ClockStep>> {
 }
 
 /// Few limits are reached more often than many.
-fn limits() -> BoxedStrategy<Limits> {
+fn limits(lifts: u32) -> BoxedStrategy<Limits> {
     let window = prop_oneof![
         4 => Just(Window::Minute),
         1 => Just(Window::Hour),
@@ -255,36 +294,36 @@ fn limits() -> BoxedStrategy<Limits> {
     ];
     let limit = || (window.clone(), unit.clone());
     let limits = prop_oneof![
-        24 => btree_map(limit(), amounts(), 0..=3),
-        4 => btree_map(limit(), amounts(), 0..=12),
-        1 => btree_map((select(&Window::ALL[..]), select(&Unit::ALL[..])), amounts(), 11..=13),
+        24 => btree_map(limit(), amounts(lifts), 0..=3),
+        4 => btree_map(limit(), amounts(lifts), 0..=12),
+        1 => btree_map((select(&Window::ALL[..]), select(&Unit::ALL[..])), amounts(lifts), 11..=13),
     ];
-    let parallel = option::weighted(0.1, slots());
+    let parallel = option::weighted(0.1, slots(lifts));
     (limits, parallel).prop_map(|(amounts, parallel)| Limits { amounts, parallel }).boxed()
 }
 
 /// The budget and the parallel limit have fields of their own.
-fn without_budget() -> impl Strategy<Value = Limits> {
-    limits().prop_map(|Limits { mut amounts, .. }| {
+pub(super) fn without_budget(lifts: u32) -> impl Strategy<Value = Limits> {
+    limits(lifts).prop_map(|Limits { mut amounts, .. }| {
         amounts.remove(&(Window::Ever, Unit::Credits));
         Limits { amounts, parallel: None }
     })
 }
 
-fn assets() -> BoxedStrategy<Assets> {
-    let limits = prop_oneof![1 => Just(None), 8 => limits().prop_map(Some)];
+pub(super) fn assets(lifts: u32) -> BoxedStrategy<Assets> {
+    let limits = prop_oneof![1 => Just(None), 8 => limits(lifts).prop_map(Some)];
     btree_map(select(ASSETS).prop_map(str::to_owned), limits, 0..=2).boxed()
 }
 
-fn other() -> impl Strategy<Value = Other> {
-    prop_oneof![5 => limits().prop_map(Other::Limited), 1 => Just(Other::Denied)]
+pub(super) fn other(lifts: u32) -> impl Strategy<Value = Other> {
+    prop_oneof![5 => limits(lifts).prop_map(Other::Limited), 1 => Just(Other::Denied)]
 }
 
-fn zones() -> impl Strategy<Value = TimeZone> {
+pub(super) fn zones() -> impl Strategy<Value = TimeZone> {
     select(ZONES).prop_map(|name| name.parse().expect("a name of the database"))
 }
 
-fn thresholds() -> impl Strategy<Value = Vec<u64>> {
+pub(super) fn thresholds() -> impl Strategy<Value = Vec<u64>> {
     prop_oneof![
         4 => vec(select(&[1, 50, 80, 99, 100][..]), 0..=3),
         1 => vec(0_u64..=101, 0..=5),
@@ -301,18 +340,28 @@ fn called() -> impl Strategy<Value = Option<String>> {
 }
 
 /// Numbers for limits: most are reached by a few calls.
-fn amounts() -> impl Strategy<Value = u64> {
-    prop_oneof![24 => 1_u64..=6, 2 => Just(0), 1 => extremes()]
+fn amounts(lifts: u32) -> impl Strategy<Value = Amount> {
+    or_lifted(lifts, prop_oneof![24 => 1_u64..=6, 2 => Just(0), 1 => extremes()])
 }
 
 /// Parallel limits: most are reached by a few reservations.
-fn slots() -> BoxedStrategy<u64> {
-    prop_oneof![12 => 1_u64..=3, 2 => Just(0), 1 => extremes()].boxed()
+pub(super) fn slots(lifts: u32) -> BoxedStrategy<Amount> {
+    or_lifted(lifts, prop_oneof![12 => 1_u64..=3, 2 => Just(0), 1 => extremes()])
 }
 
 /// A spent budget hides the rules behind it, so most last for a while.
-fn budgets() -> impl Strategy<Value = u64> {
-    prop_oneof![2 => 0_u64..=3, 4 => 10_u64..=40, 1 => extremes()]
+pub(super) fn budgets(lifts: u32) -> impl Strategy<Value = Amount> {
+    or_lifted(lifts, prop_oneof![2 => 0_u64..=3, 4 => 10_u64..=40, 1 => extremes()])
+}
+
+/// So many of a hundred limits are lifted.
+fn or_lifted(lifts: u32, limits: impl Strategy<Value = u64> + 'static) -> BoxedStrategy<Amount> {
+    let limited = limits.prop_map(Amount::Limited).boxed();
+    if lifts == 0 {
+        return limited;
+    }
+    Union::new_weighted(vec![(100 - lifts, limited), (lifts, Just(Amount::Unlimited).boxed())])
+        .boxed()
 }
 
 /// Around the largest number, and around half of it, so that sums come to lie on both sides.

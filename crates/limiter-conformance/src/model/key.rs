@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::replay::{
-    Answer, Call, Create, Credits, Crossed, Effective, KeyKind, Limits, Other, Problem, Row,
-    RuleUsage, ScopeName, TimeZone, Unit, Update, Usage, Window,
+    Answer, Call, Create, Credits, Crossed, Effective, KeyKind, Problem, Row, RuleUsage, ScopeName,
+    TimeZone, Update, Usage,
 };
 
+use super::config::{BUDGET, Config, Holds, Limits};
 use super::fired::THRESHOLDS;
 use super::history::Closed;
+use super::plan::{Plan, Taken};
 use super::remembered::Remembered;
 use super::reservation::Reservation;
 use super::scope::{Changing, RuleState, Scope};
@@ -21,17 +23,20 @@ pub(super) struct Key {
     /// No other key has it.
     pub(super) number: u64,
     pub(super) kind: KeyKind,
+    /// As an admin last saved it. The fields below have its result with the plan.
+    pub(super) own: Config,
+    pub(super) plan: Option<Taken>,
     pub(super) scopes: BTreeMap<ScopeName, Scope>,
     /// The assets that the configuration lists.
     listed: BTreeSet<String>,
     denies_other: bool,
     expires_at: Option<i64>,
     pub(super) zone: TimeZone,
-    /// Its own thresholds, if any.
+    /// Those of its own or of its plan, if any.
     thresholds: Option<Vec<u8>>,
     pub(super) shadow: bool,
     pub(super) slots: Slots,
-    version: u64,
+    pub(super) version: u64,
     pub(super) closed: Vec<Closed>,
     /// The latest instant that the clock has shown.
     pub(super) latest: i64,
@@ -44,25 +49,33 @@ pub(super) struct Key {
 /// The windows of one level that admitted a call, by scope. A level that was spared has none.
 pub(super) type AdmittedBy = BTreeMap<ScopeName, Vec<Admitted>>;
 
-/// The limits of every scope, as an admin sets them.
-struct Config {
-    global: Limits,
-    assets: BTreeMap<String, Limits>,
-    other: Other,
+/// When changed limits take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// In the windows as they stand.
+    AtOnce,
+    /// In the window after the one of now.
+    WithTheNext,
+    /// The same, but windows that have ended stay as they are: the next one has the limits from its first step on.
+    AtTheFirstStep,
 }
 
 impl Key {
     /// "A new level's limits are in force at once."
-    pub(super) fn created(create: &Create, number: u64, now: i64) -> Self {
+    pub(super) fn created(create: &Create, number: u64, plan: Option<&Plan>, now: i64) -> Self {
+        let own = Config::created(create);
+        let holds = own.over(plan.map(|plan| &plan.config));
         let mut key = Self {
             number,
             kind: create.kind,
+            own,
+            plan: plan.map(Plan::taken),
             scopes: BTreeMap::new(),
             listed: BTreeSet::new(),
             denies_other: false,
             expires_at: create.expires_at.map(instant),
-            zone: create.time_zone.clone(),
-            thresholds: create.thresholds.as_deref().map(rising),
+            zone: holds.zone.clone(),
+            thresholds: holds.thresholds.clone(),
             shadow: create.shadow,
             slots: Slots::default(),
             version: 1,
@@ -74,129 +87,97 @@ impl Key {
         };
         // The global scope of a key is counted "from its creation".
         key.begin(ScopeName::Global, now);
-        let config = Config {
-            global: Limits {
-                parallel: create.parallel,
-                ..create.global.with_budget(create.budget)
-            },
-            assets: listed(&create.assets),
-            other: create.other.clone().unwrap_or_else(|| Other::Limited(Limits::default())),
-        };
-        let zone = key.zone.clone();
-        key.configure(&config, true, [&zone, &zone], now);
+        key.configure(&holds, Manner::AtOnce, now);
         key
     }
 
-    /// "Updates carry the version they were read at; a stale one gets a conflict error …, and nothing is written."
-    pub(super) fn update(&mut self, update: &Update, now: i64) -> Answer {
-        let Config { global, assets, other } = self.config();
-        let budget = global.amounts.get(&BUDGET).copied();
-        let parallel = update.parallel.changed().unwrap_or(global.parallel);
-        let global = match update.global.clone().changed() {
-            Some(changed) => changed.unwrap_or_default().with_budget(budget),
-            None => global,
-        };
-        let global = match update.budget.changed() {
-            Some(budget) => without_budget(global).with_budget(budget),
-            None => global,
-        };
-        let global = Limits { parallel, ..global };
-        let assets = match update.assets.clone().changed() {
-            Some(changed) => listed(&changed.unwrap_or_default()),
-            None => assets,
-        };
-        let other = match update.other.clone().changed() {
-            Some(changed) => changed.unwrap_or_else(|| Other::Limited(Limits::default())),
-            None => other,
-        };
-        if !global.is_within_bounds() {
-            return Answer::Error(Problem::Invalid);
-        }
+    /// "Updates carry the version they were read at; a stale one gets a conflict error …, and nothing is written." From then on
+    /// it has this plan, if any.
+    pub(super) fn update(&mut self, update: &Update, plan: Option<&Plan>, now: i64) -> Answer {
+        let Some(own) = self.own.updated(update) else { return Answer::Error(Problem::Invalid) };
         if update.version.is_some_and(|version| version != self.version) {
             return Answer::Error(Problem::Stale);
         }
-        let (before, thresholds) = (self.clone(), self.thresholds());
+        let before = self.clone();
         if let Some(changed) = update.expires_at.changed() {
             self.expires_at = changed.map(instant);
         }
-        if let Some(changed) = update.thresholds.clone().changed() {
-            self.thresholds = changed.as_deref().map(rising);
-        }
         self.shadow = update.shadow.unwrap_or(self.shadow);
-        let zone = self.zone.clone();
-        if let Some(changed) = update.time_zone.clone().changed() {
-            self.zone = changed.unwrap_or_default();
-        }
-        let new_zone = self.zone.clone();
-        let config = Config { global, assets, other };
-        let is_now = update.effective == Effective::Now;
-        let mut crossed = self.configure(&config, is_now, [&zone, &new_zone], now);
-        // "Changes of … thresholds … are always at once."
-        let rearmed = self.thresholds();
-        if rearmed != thresholds {
-            for scope in self.scopes.values_mut() {
-                crossed.extend(scope.rearm(&rearmed, now));
-            }
-        }
-        crossed.sort_by_key(|it| (it.rule.scope, it.asset.clone(), it.rule, it.percent));
-        if self.settings(now) == before.settings(now) {
+        (self.own, self.plan) = (own, plan.map(Plan::taken));
+        let manner = match update.effective {
+            Effective::Now => Manner::AtOnce,
+            Effective::Next => Manner::WithTheNext,
+        };
+        let holds = self.own.over(plan.map(|plan| &plan.config));
+        let crossed = self.configure(&holds, manner, now);
+        let is_saved = (&self.own, &self.plan) == (&before.own, &before.plan);
+        let is_in_force = self.settings(now) == before.settings(now);
+        if is_in_force {
             // "Saving what is already configured changes nothing", also not the version.
-            *self = before;
-        } else {
+            let (own, plan) = (self.own.clone(), self.plan.clone());
+            *self = Self { own, plan, ..before };
+        }
+        if !(is_saved && is_in_force) {
             self.version += 1;
         }
         Answer::Updated { crossed }
     }
 
-    /// Changes the limits. Returns the thresholds that this fires by itself.
-    fn configure(
-        &mut self,
-        config: &Config,
-        is_now: bool,
-        zones: [&TimeZone; 2],
-        now: i64,
-    ) -> Vec<Crossed> {
+    /// Changes limits, zone and thresholds. Returns the thresholds that this fires by itself.
+    pub(super) fn configure(&mut self, holds: &Holds, manner: Manner, now: i64) -> Vec<Crossed> {
         let none = Limits::default();
-        let of_other = match &config.other {
-            Other::Limited(limits) => limits,
-            Other::Denied => &none,
-        };
+        let before = self.thresholds();
+        let zones = [&self.zone.clone(), &holds.zone];
         // "A changed zone first moves all scopes of the level to the window of now."
         let moves = zones[0] != zones[1];
         if moves {
-            self.drop_all_over(now);
+            self.drop_all_over(now, |name| match name {
+                ScopeName::Global => true,
+                ScopeName::Asset(asset) => holds.assets.contains_key(asset),
+                ScopeName::Other => !holds.other.amounts.is_empty(),
+            });
         }
-        self.denies_other = config.other == Other::Denied;
-        self.listed = config.assets.keys().cloned().collect();
-        for asset in config.assets.keys() {
+        self.zone = holds.zone.clone();
+        self.thresholds = holds.thresholds.clone();
+        self.denies_other = holds.denies_other;
+        self.listed = holds.assets.keys().cloned().collect();
+        for asset in holds.assets.keys() {
             self.begin(ScopeName::Asset(asset.clone()), now);
         }
         // "Parallel limits" change "always at once".
-        self.slots.limit(ScopeName::Global, config.global.parallel);
+        self.slots.limit(ScopeName::Global, holds.global.parallel);
         self.slots.unlist();
-        for (asset, limits) in &config.assets {
+        for (asset, limits) in &holds.assets {
             self.slots.limit(ScopeName::Asset(asset.clone()), limits.parallel);
         }
-        self.slots.limit(ScopeName::Other, of_other.parallel);
-        if !of_other.amounts.is_empty() {
+        self.slots.limit(ScopeName::Other, holds.other.parallel);
+        // One that is over, but was not dropped yet, is counted again.
+        if !holds.other.amounts.is_empty() && !self.scopes.contains_key(&ScopeName::Other) {
             self.begin(ScopeName::Other, now);
         }
         let thresholds = self.thresholds();
         let mut crossed = Vec::new();
         for name in self.scopes.keys().cloned().collect::<Vec<_>>() {
             let limits = match &name {
-                ScopeName::Global => &config.global,
-                ScopeName::Asset(asset) => config.assets.get(asset).unwrap_or(&none),
-                ScopeName::Other => of_other,
+                ScopeName::Global => &holds.global,
+                ScopeName::Asset(asset) => holds.assets.get(asset).unwrap_or(&none),
+                ScopeName::Other => &holds.other,
             };
-            let changing = Changing { limits, is_now, thresholds: &thresholds, now, zones };
+            let changing = Changing { limits, manner, moves, thresholds: &thresholds, now, zones };
             let mut scope = self.scopes[&name].clone();
             let is_day_over = scope.day().0 <= now;
+            let had_limits = scope.as_of(now, zones[0]).has_limits();
             if moves || scope.differs(&changing) {
-                crossed.extend(scope.change(&changing, moves));
-                self.put(name.clone(), scope.clone(), now);
+                crossed.extend(scope.change(&changing));
+                if changing.stays() {
+                    self.scopes.insert(name.clone(), scope.clone());
+                } else {
+                    self.put(name.clone(), scope.clone(), now);
+                }
             }
-            let has_limits = scope.as_of(now, &self.zone).has_limits();
+            // Where its windows stay, limits that end with the change are there until they are moved.
+            let has_limits =
+                scope.as_of(now, &self.zone).has_limits() || changing.stays() && had_limits;
             if is_day_over && !self.is_configured(&name) && !has_limits {
                 // Nothing is left of it: its limits have ended, now or before, and so has its day.
                 if let Some(over) = self.scopes.remove(&name) {
@@ -204,6 +185,13 @@ impl Key {
                 }
             }
         }
+        // "Changes of … thresholds … are always at once."
+        if thresholds != before {
+            for scope in self.scopes.values_mut() {
+                crossed.extend(scope.rearm(&thresholds, now));
+            }
+        }
+        crossed.sort_by_key(|it| (it.rule.scope, it.asset.clone(), it.rule, it.percent));
         crossed
     }
 
@@ -222,7 +210,7 @@ impl Key {
     /// "Sets what is used to zero now, in all windows but `Ever`; what the day's account had counted is kept in the day's
     /// row of history; open reservations of those windows then find them closed."
     pub(super) fn reset(&mut self, now: i64) -> Answer {
-        self.drop_all_over(now);
+        self.drop_all_over(now, |_| false);
         for name in self.scopes.keys().cloned().collect::<Vec<_>>() {
             let moved = self.scopes[&name].as_of(now, &self.zone);
             self.put(name.clone(), moved, now);
@@ -428,9 +416,11 @@ impl Key {
         }
     }
 
-    fn drop_all_over(&mut self, now: i64) {
+    fn drop_all_over(&mut self, now: i64, but: impl Fn(&ScopeName) -> bool) {
         for name in self.scopes.keys().cloned().collect::<Vec<_>>() {
-            self.drop_if_over(&name, now);
+            if !but(&name) {
+                self.drop_if_over(&name, now);
+            }
         }
     }
 
@@ -454,25 +444,8 @@ impl Key {
         self.thresholds.clone().unwrap_or_else(|| THRESHOLDS.to_vec())
     }
 
-    fn config(&self) -> Config {
-        let configured = |name: &ScopeName| {
-            let amounts = self.scopes.get(name).map(Scope::configured).unwrap_or_default();
-            Limits { parallel: self.slots.configured(name), ..amounts }
-        };
-        let asset = |asset: &String| (asset.clone(), configured(&ScopeName::Asset(asset.clone())));
-        Config {
-            global: configured(&ScopeName::Global),
-            assets: self.listed.iter().map(asset).collect(),
-            other: if self.denies_other {
-                Other::Denied
-            } else {
-                Other::Limited(configured(&ScopeName::Other))
-            },
-        }
-    }
-
-    /// Returns what an update can change.
-    fn settings(&self, now: i64) -> impl PartialEq + use<> {
+    /// Returns what an update can change, but for what is only saved.
+    pub(super) fn settings(&self, now: i64) -> impl PartialEq + use<> {
         let scopes = self.scopes.keys().filter_map(|name| {
             let scope = self.scope(name, now)?;
             let row = scope.row();
@@ -489,26 +462,7 @@ impl Key {
     }
 }
 
-fn without_budget(mut global: Limits) -> Limits {
-    global.amounts.remove(&BUDGET);
-    global
-}
-
-/// Returns the assets that are listed: `null` stands for none.
-fn listed(assets: &crate::replay::Assets) -> BTreeMap<String, Limits> {
-    let listed = assets.iter().filter_map(|(asset, limits)| Some((asset.clone(), limits.clone()?)));
-    listed.collect()
-}
-
-fn rising(percents: impl AsRef<[u64]>) -> Vec<u8> {
-    let percents: BTreeSet<u64> = percents.as_ref().iter().copied().collect();
-    percents.into_iter().filter_map(|percent| percent.try_into().ok()).collect()
-}
-
 /// Returns an instant within the bounds of the format.
 pub(super) fn instant(unix_ms: u64) -> i64 {
     unix_ms.try_into().expect("an instant within its bounds")
 }
-
-/// The window and the unit of the budget.
-pub(super) const BUDGET: (Window, Unit) = (Window::Ever, Unit::Credits);

@@ -7,7 +7,8 @@ use crate::replay::{
     Answer, Call, Charged, Crossed, Denial, Exceeded, KeyKind, LevelRule, Remaining, ScopeName,
 };
 
-use super::key::{AdmittedBy, BUDGET, Key};
+use super::config::BUDGET;
+use super::key::{AdmittedBy, Key};
 use super::scope::RuleState;
 use super::slots::{Holder, Slots};
 

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::replay::{
-    Call, Cost, Crossed, Limits, Measure, Row, Rule, RuleUsage, Scope as RuleScope, ScopeName,
-    TimeZone, Unit, Window as WindowKind,
+    Call, Cost, Crossed, Measure, Row, Rule, RuleUsage, Scope as RuleScope, ScopeName, TimeZone,
+    Unit, Window as WindowKind,
 };
 
+use super::config::Limits;
+use super::key::Manner;
 use super::window::{Admitted, Amounts, Window, amount, figures};
 
 /// Its windows. "A counted scope counts its account and each limit in force, and nothing else": the day is always there,
@@ -30,12 +32,20 @@ pub(super) struct RuleState {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Changing<'a> {
     pub(super) limits: &'a Limits,
-    /// Whether all limits change at once, and not at the next window of their kind.
-    pub(super) is_now: bool,
+    pub(super) manner: Manner,
+    /// Whether the zone changes, which moves the windows first.
+    pub(super) moves: bool,
     pub(super) thresholds: &'a [u8],
     pub(super) now: i64,
     /// The zone in which the windows move, and the one in which others begin.
     pub(super) zones: [&'a TimeZone; 2],
+}
+
+impl Changing<'_> {
+    /// Whether windows that have ended stay as they are.
+    pub(super) fn stays(&self) -> bool {
+        self.manner == Manner::AtTheFirstStep && !self.moves
+    }
 }
 
 impl Scope {
@@ -95,12 +105,11 @@ impl Scope {
     }
 
     /// Changes limits and thresholds. Returns the thresholds that the change itself fires.
-    pub(super) fn change(&mut self, changing: &Changing<'_>, moves: bool) -> Vec<Crossed> {
-        let Changing { limits, is_now, thresholds, now, zones } = *changing;
-        if !moves && !self.differs(changing) {
-            return Vec::new();
+    pub(super) fn change(&mut self, changing: &Changing<'_>) -> Vec<Crossed> {
+        let Changing { limits, manner, thresholds, now, zones, .. } = *changing;
+        if !changing.stays() {
+            *self = self.as_of(now, zones[0]);
         }
-        *self = self.as_of(now, zones[0]);
         if !self.differs(changing) {
             return Vec::new();
         }
@@ -114,7 +123,7 @@ impl Scope {
             let window =
                 self.windows.entry(kind).or_insert_with(|| Window::begun(kind, now, zones[1]));
             // "Changes of `Ever` are always at once."
-            if is_now || kind == WindowKind::Ever {
+            if manner == Manner::AtOnce || kind == WindowKind::Ever {
                 let of_window = window.change_now(&limits, is_global, thresholds);
                 fired.extend(of_window.into_iter().map(|(unit, percent)| (kind, unit, percent)));
             } else {
@@ -127,10 +136,10 @@ impl Scope {
 
     /// "Saving what is already configured changes nothing", but for what is pending and is to hold now.
     pub(super) fn differs(&self, changing: &Changing<'_>) -> bool {
-        let Changing { limits, is_now, now, zones, .. } = *changing;
+        let Changing { limits, manner, now, zones, .. } = *changing;
         let in_force = || self.as_of(now, zones[0]).in_force();
         self.configured().amounts != limits.amounts
-            || is_now && in_force().amounts != limits.amounts
+            || manner == Manner::AtOnce && in_force().amounts != limits.amounts
     }
 
     /// Puts other thresholds in force, and returns those that they fire by themselves. A window that has passed is empty

@@ -49,10 +49,6 @@ impl Slots {
         self.limits.contains_key(name)
     }
 
-    pub(super) fn configured(&self, name: &ScopeName) -> Option<u64> {
-        self.limits.get(name).copied()
-    }
-
     pub(super) fn limits(&self) -> BTreeMap<ScopeName, u64> {
         self.limits.clone()
     }

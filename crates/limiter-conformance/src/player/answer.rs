@@ -7,8 +7,8 @@ use limiter_core::{
 
 use super::PlayError;
 use crate::replay::{
-    self, Answer, Charged, Cost, Crossed, Day, Denial, Exceeded, LevelRule, Problem, Remaining,
-    Row, RuleUsage, ScopeName, levels,
+    self, Answer, Charged, Cost, Crossed, Day, Denial, Event, Exceeded, LevelRule, Problem,
+    Remaining, Row, RuleUsage, ScopeName, levels,
 };
 
 /// The key of an operation, by its label in the file and by its id.
@@ -65,6 +65,21 @@ impl Called<'_> {
             })
         });
         crossed.collect()
+    }
+
+    /// The thresholds that levels of the key have reached outside of the answer, the outermost first.
+    pub(super) fn late_events(
+        &self,
+        mut late: Vec<(KeyId, Vec<Crossing>)>,
+    ) -> Result<Vec<Event>, PlayError> {
+        late.sort_by_key(|(level, _)| level.depth());
+        let mut events = Vec::new();
+        for (level, crossed) in &late {
+            let group = self.group(Some(level).filter(|level| **level != self.id))?;
+            let label = group.unwrap_or_else(|| self.label.to_owned());
+            events.extend(crossed.iter().map(|it| Event(label.clone(), it.rule, it.percent)));
+        }
+        Ok(events)
     }
 
     fn denial(&self, denied: &Denied) -> Result<Denial, PlayError> {

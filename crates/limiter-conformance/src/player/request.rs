@@ -3,17 +3,22 @@
 use std::collections::BTreeMap;
 
 use limiter_core::{
-    AssetId, Charge, Credits, InvalidValue, KeyConfig, Limits, LimitsBuilder, Other, Thresholds,
-    Timestamp, Totals, Unit, Window,
+    AssetId, Charge, Credits, InvalidValue, KeyConfig, Limits, LimitsBuilder, Other, Plan,
+    PlanName, Thresholds, Timestamp, Totals, Unit, Window,
 };
 
-use crate::replay;
+use crate::replay::{self, Amount, Change};
 
-/// The configuration of a new key.
-pub(super) fn config(create: &replay::Create, name: &str) -> Result<KeyConfig, InvalidValue> {
+/// The configuration of a new key of this plan.
+pub(super) fn config(
+    create: &replay::Create,
+    name: &str,
+    plan: Option<PlanName>,
+) -> Result<KeyConfig, InvalidValue> {
     let mut config = KeyConfig::named(name)?;
-    let global = builder(&create.global.with_budget(create.budget));
-    config.global = global.parallel(create.parallel).build()?;
+    config.plan = plan;
+    let global = create.global.with_budget(create.budget);
+    config.global = limits(&replay::Limits { parallel: create.parallel, ..global })?;
     config.assets = assets(&create.assets)?;
     config.other = other(create.other.as_ref())?;
     config.expires_at = create.expires_at.map(instant);
@@ -23,23 +28,16 @@ pub(super) fn config(create: &replay::Create, name: &str) -> Result<KeyConfig, I
     config.check().map(|()| config)
 }
 
-/// Changes a configuration as an update asks for. The budget and the parallel limit are fields of their own, and stay when the
-/// other limits change.
-pub(super) fn apply(update: &replay::Update, config: &mut KeyConfig) -> Result<(), InvalidValue> {
-    let mut budget = config.budget().map(Credits::millionths);
-    let mut parallel = config.global.parallel();
-    let mut global = config.global.to_builder();
-    if let Some(changed) = update.global.clone().changed() {
-        global = builder(&changed.unwrap_or_default());
+/// Changes a configuration as an update asks for; `plan` is the name of the plan that it gives the key.
+pub(super) fn apply(
+    update: &replay::Update,
+    plan: Option<PlanName>,
+    config: &mut KeyConfig,
+) -> Result<(), InvalidValue> {
+    if !update.plan.is_keep() {
+        config.plan = plan;
     }
-    if let Some(changed) = update.budget.changed() {
-        budget = changed;
-    }
-    if let Some(changed) = update.parallel.changed() {
-        parallel = changed;
-    }
-    let global = global.limit(Window::Ever, Unit::Credits, budget);
-    config.global = global.parallel(parallel).build()?;
+    config.global = global(&config.global, &update.global, update.budget, update.parallel)?;
     if let Some(changed) = update.assets.clone().changed() {
         config.assets = assets(&changed.unwrap_or_default())?;
     }
@@ -57,6 +55,24 @@ pub(super) fn apply(update: &replay::Update, config: &mut KeyConfig) -> Result<(
     }
     config.shadow = update.shadow.unwrap_or(config.shadow);
     config.check()
+}
+
+/// Changes a plan as its operation asks for.
+pub(super) fn change_plan(change: &replay::Plan, plan: &mut Plan) -> Result<(), InvalidValue> {
+    plan.global = global(&plan.global, &change.global, change.budget, change.parallel)?;
+    if let Some(changed) = change.assets.clone().changed() {
+        plan.assets = assets(&changed.unwrap_or_default())?;
+    }
+    if let Some(changed) = change.other.clone().changed() {
+        plan.other = other(changed.as_ref())?;
+    }
+    if let Some(changed) = change.time_zone.clone().changed() {
+        plan.time_zone = changed;
+    }
+    if let Some(changed) = change.thresholds.clone().changed() {
+        plan.thresholds = changed.as_deref().map(thresholds).transpose()?;
+    }
+    plan.check()
 }
 
 /// The asset of a call.
@@ -112,14 +128,52 @@ fn thresholds(percents: &[u64]) -> Result<Thresholds, InvalidValue> {
     Thresholds::new(percents.iter().map(|percent| u8::try_from(*percent).unwrap_or(u8::MAX)))
 }
 
+/// Changes the limits of all calls. The budget and the parallel limit are fields of their own, and stay when the other limits
+/// change.
+fn global(
+    before: &Limits,
+    changed: &Change<replay::Limits>,
+    budget: Change<Amount>,
+    parallel: Change<Amount>,
+) -> Result<Limits, InvalidValue> {
+    let was_lifted = before.lifted().any(|it| it == BUDGET).then_some(Amount::Unlimited);
+    let old_budget = before.get(BUDGET.0, BUDGET.1).map(Amount::Limited).or(was_lifted);
+    let was_lifted = before.lifts_parallel().then_some(Amount::Unlimited);
+    let old_parallel = before.parallel().map(Amount::Limited).or(was_lifted);
+    let limits = match changed.clone().changed() {
+        Some(changed) => builder(&changed.unwrap_or_default()),
+        None => before.to_builder(),
+    };
+    let limits = with(limits, BUDGET, budget.changed().unwrap_or(old_budget));
+    with_parallel(limits, parallel.changed().unwrap_or(old_parallel)).build()
+}
+
 fn limits(written: &replay::Limits) -> Result<Limits, InvalidValue> {
     builder(written).build()
 }
 
 fn builder(written: &replay::Limits) -> LimitsBuilder {
-    let mut limits = Limits::builder().parallel(written.parallel);
-    for (&(window, unit), &amount) in &written.amounts {
-        limits = limits.limit(window, unit, amount);
-    }
-    limits
+    let limits = with_parallel(Limits::builder(), written.parallel);
+    written.amounts.iter().fold(limits, |limits, (of, amount)| with(limits, *of, Some(*amount)))
 }
+
+fn with(
+    limits: LimitsBuilder,
+    (window, unit): (Window, Unit),
+    amount: Option<Amount>,
+) -> LimitsBuilder {
+    match amount {
+        Some(Amount::Unlimited) => limits.unlimited(window, unit),
+        amount => limits.limit(window, unit, amount.and_then(Amount::limit)),
+    }
+}
+
+fn with_parallel(limits: LimitsBuilder, amount: Option<Amount>) -> LimitsBuilder {
+    match amount {
+        Some(Amount::Unlimited) => limits.unlimited_parallel(),
+        amount => limits.parallel(amount.and_then(Amount::limit)),
+    }
+}
+
+/// The window and the unit of the budget.
+const BUDGET: (Window, Unit) = (Window::Ever, Unit::Credits);

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 /// Answers are compared with all their fields. Some of them are never written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A key was created, reset or deleted.
+    /// A key was created, reset or deleted; or a plan was saved or deleted.
     Ok,
     /// A key was updated. It is written as [`Ok`](Self::Ok) is.
     Updated {
@@ -90,6 +90,10 @@ pub enum Problem {
     NoGroup,
     /// Keys or groups lie beneath a group that was to be deleted.
     NotEmpty,
+    /// There is no such plan.
+    NoPlan,
+    /// Keys or groups have a plan that was to be deleted.
+    InUse,
 }
 
 /// The reason for a denial: the first that holds, in this order.

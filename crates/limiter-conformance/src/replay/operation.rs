@@ -71,6 +71,13 @@ pub enum Action {
         /// The label of the key.
         key: String,
     },
+    /// Makes a plan, or changes the given fields of the one with this label.
+    Plan(Plan),
+    /// Ends a plan that no key and no group has. Its label may be used again, for a new one.
+    DeletePlan {
+        /// The label of the plan.
+        plan: String,
+    },
 }
 
 /// A new key or group.
@@ -80,12 +87,15 @@ pub struct Create {
     pub key: String,
     /// The kind of the key.
     pub kind: KeyKind,
+    /// The label of its plan, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// The limits of all its calls, without the budget.
     #[serde(skip_serializing_if = "Limits::is_none")]
     pub global: Limits,
     /// How many of all its reservations may be open at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parallel: Option<u64>,
+    pub parallel: Option<Amount>,
     /// The assets that are listed, with their limits.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub assets: Assets,
@@ -94,7 +104,7 @@ pub struct Create {
     pub other: Option<Other>,
     /// The budget, in millionths of a credit: the limit `ever/credits` of all its calls.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub budget: Option<u64>,
+    pub budget: Option<Amount>,
     /// The instant from which on the key is expired, in unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
@@ -120,12 +130,15 @@ pub struct Update {
     /// The version that the key must have, if it matters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// The label of its plan.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub plan: Change<String>,
     /// The limits of all its calls, without the budget.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub global: Change<Limits>,
     /// How many of all its reservations may be open at the same time.
     #[serde(skip_serializing_if = "Change::is_keep")]
-    pub parallel: Change<u64>,
+    pub parallel: Change<Amount>,
     /// The assets that are listed: the whole set is replaced.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub assets: Change<Assets>,
@@ -134,7 +147,7 @@ pub struct Update {
     pub other: Change<Other>,
     /// The budget, in millionths of a credit.
     #[serde(skip_serializing_if = "Change::is_keep")]
-    pub budget: Change<u64>,
+    pub budget: Change<Amount>,
     /// The instant from which on the key is expired, in unix milliseconds.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub expires_at: Change<u64>,
@@ -147,6 +160,37 @@ pub struct Update {
     /// Whether calls beyond a limit are let through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<bool>,
+}
+
+/// A new plan, or a change of one. Of a new one, what is absent is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The label of the plan.
+    pub plan: String,
+    /// When changed limits take effect, for each key and group that has the plan.
+    #[serde(skip_serializing_if = "is_next")]
+    pub effective: Effective,
+    /// The limits of all calls of a key, without the budget.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub global: Change<Limits>,
+    /// How many reservations of a key may be open at the same time.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub parallel: Change<Amount>,
+    /// The assets that are listed: the whole set is replaced.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub assets: Change<Assets>,
+    /// The rule for assets that are not listed.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub other: Change<Other>,
+    /// The budget of each key, in millionths of a credit.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub budget: Change<Amount>,
+    /// The zone of the days, weeks and months of keys whose own is UTC.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub time_zone: Change<TimeZone>,
+    /// The thresholds of keys that have none of their own, in percent.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub thresholds: Change<Vec<u64>>,
 }
 
 /// A call, made or only peeked at, and its cost.
@@ -220,9 +264,18 @@ pub enum Other {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// The limits on amounts.
-    pub amounts: BTreeMap<(Window, Unit), u64>,
+    pub amounts: BTreeMap<(Window, Unit), Amount>,
     /// How many reservations may be open at the same time; of all calls it has a field of its own.
-    pub parallel: Option<u64>,
+    pub parallel: Option<Amount>,
+}
+
+/// One limit, as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// This much, and no more.
+    Limited(u64),
+    /// The limit of the plan is lifted.
+    Unlimited,
 }
 
 /// A change of one field by an update.
@@ -259,7 +312,7 @@ impl Operation {
                     // An admin key belongs to no group.
                     (create.kind != KeyKind::Admin || parent(&create.key).is_none())
                         && create.global.with_budget(create.budget).is_within_bounds()
-                        && create.parallel.is_none_or(fits)
+                        && create.parallel.is_none_or(Amount::fits)
                         && assets_fit(&create.assets)
                         && create.other.as_ref().is_none_or(Other::is_within_bounds)
                         && create.expires_at.is_none_or(is_enterable)
@@ -269,13 +322,14 @@ impl Operation {
                     let budget = update.budget.value().copied();
                     let global = update.global.value().cloned().unwrap_or_default();
                     global.with_budget(budget).is_within_bounds()
-                        && update.parallel.value().copied().is_none_or(fits)
+                        && update.parallel.value().copied().is_none_or(Amount::fits)
                         && update.version.is_none_or(fits)
                         && update.assets.value().is_none_or(assets_fit)
                         && update.other.value().is_none_or(Other::is_within_bounds)
                         && update.expires_at.value().copied().is_none_or(is_enterable)
                         && update.thresholds.value().is_none_or(|it| are_thresholds(it))
                 }
+                Action::Plan(plan) => plan.is_within_bounds(),
                 Action::Check(call) | Action::Peek(call) => call.is_within_bounds(),
                 Action::Reserve(reserve) => {
                     reserve.estimate.is_within_bounds()
@@ -289,13 +343,14 @@ impl Operation {
                 Action::Usage { .. }
                 | Action::Events {}
                 | Action::Reset { .. }
-                | Action::Delete { .. } => true,
+                | Action::Delete { .. }
+                | Action::DeletePlan { .. } => true,
             }
     }
 }
 
 impl Action {
-    /// Returns the label of its key or group; only [`Events`](Self::Events) has none.
+    /// Returns the label of its key or group, if it is about one.
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Create(create) => Some(&create.key),
@@ -308,8 +363,20 @@ impl Action {
             | Self::History { key, .. }
             | Self::Reset { key }
             | Self::Delete { key } => Some(key),
-            Self::Events {} => None,
+            Self::Events {} | Self::Plan(_) | Self::DeletePlan { .. } => None,
         }
+    }
+}
+
+impl Plan {
+    fn is_within_bounds(&self) -> bool {
+        let budget = self.budget.value().copied();
+        let global = self.global.value().cloned().unwrap_or_default();
+        global.with_budget(budget).is_within_bounds()
+            && self.parallel.value().copied().is_none_or(Amount::fits)
+            && self.assets.value().is_none_or(assets_fit)
+            && self.other.value().is_none_or(Other::is_within_bounds)
+            && self.thresholds.value().is_none_or(|it| are_thresholds(it))
     }
 }
 
@@ -339,7 +406,7 @@ impl Limits {
 
     /// Returns the limits with the budget, if there is one.
     #[must_use]
-    pub fn with_budget(&self, budget: Option<u64>) -> Self {
+    pub fn with_budget(&self, budget: Option<Amount>) -> Self {
         let budget = budget.map(|budget| ((Window::Ever, Unit::Credits), budget));
         let amounts = self.amounts.clone().into_iter().chain(budget).collect();
         Self { amounts, parallel: self.parallel }
@@ -347,8 +414,38 @@ impl Limits {
 
     /// Returns whether no limit is too large, and there are not too many.
     pub fn is_within_bounds(&self) -> bool {
+        let limited = self.amounts.values().filter(|it| **it != Amount::Unlimited).count();
         let mut limits = self.amounts.values().copied().chain(self.parallel);
-        self.amounts.len() <= MOST_LIMITS && limits.all(fits)
+        limited <= MOST_LIMITS && limits.all(Amount::fits)
+    }
+}
+
+impl Amount {
+    /// Returns the limit, if there is one.
+    pub fn limit(self) -> Option<u64> {
+        match self {
+            Self::Limited(limit) => Some(limit),
+            Self::Unlimited => None,
+        }
+    }
+
+    fn fits(self) -> bool {
+        self.limit().is_none_or(fits)
+    }
+}
+
+impl From<u64> for Amount {
+    fn from(limit: u64) -> Self {
+        Self::Limited(limit)
+    }
+}
+
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Limited(limit) => limit.serialize(serializer),
+            Self::Unlimited => serializer.serialize_str(UNLIMITED),
+        }
     }
 }
 
@@ -366,7 +463,7 @@ impl Serialize for Limits {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let named =
             self.amounts.iter().map(|((window, unit), it)| (format!("{window}/{unit}"), it));
-        let named: Vec<(String, &u64)> = named.collect();
+        let named: Vec<(String, &Amount)> = named.collect();
         let mut object = serializer.serialize_map(None)?;
         if !named.is_empty() {
             object.serialize_entry("limits", &InOrder(named))?;
@@ -379,7 +476,7 @@ impl Serialize for Limits {
 }
 
 /// An object whose fields are in this order.
-struct InOrder<'a>(Vec<(String, &'a u64)>);
+struct InOrder<'a>(Vec<(String, &'a Amount)>);
 
 impl Serialize for InOrder<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -474,6 +571,8 @@ fn is_enterable(unix_ms: u64) -> bool {
     unix_ms <= END_OF_9999
 }
 
+/// The word for a limit that is lifted.
+pub(super) const UNLIMITED: &str = "unlimited";
 /// "A path of one to four segments."
 const MOST_SEGMENTS: usize = 4;
 /// "At most 12 in a scope."

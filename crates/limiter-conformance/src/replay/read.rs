@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::operation::{
-    Action, Assets, Call, Change, Create, Limits, Operation, Other, Reserve, Totals, Update,
+    Action, Amount, Assets, Call, Change, Create, Limits, Operation, Other, Plan, Reserve, Totals,
+    UNLIMITED, Update,
 };
 
 /// The reason why a line cannot be read, which ends the run. It names the field.
@@ -53,7 +54,8 @@ pub fn read(line: &str) -> Result<Operation, Unreadable> {
         "events" => Action::Events {},
         "reset" => Action::Reset { key: fields.get("key")? },
         "delete" => Action::Delete { key: fields.get("key")? },
-        "plan" | "delete_plan" => return Err(Unreadable(UNSUPPORTED_PLANS.to_owned())),
+        "plan" => Action::Plan(plan(&mut fields)?),
+        "delete_plan" => Action::DeletePlan { plan: fields.get("plan")? },
         _ => return Err(Unreadable(format!("unknown operation `{name}`"))),
     };
     fields.finish()?;
@@ -61,10 +63,11 @@ pub fn read(line: &str) -> Result<Operation, Unreadable> {
 }
 
 fn create(fields: &mut Fields<'_>) -> Result<Create, Unreadable> {
-    fields.refuse_unsupported(&["plan", "open"])?;
+    fields.refuse_unsupported(&["open"])?;
     let create = Create {
         key: fields.get("key")?,
         kind: fields.optional("kind")?.unwrap_or(KeyKind::Member),
+        plan: fields.get("plan")?,
         global: fields.get::<Option<_>>("global")?.unwrap_or_default(),
         parallel: fields.get("parallel")?,
         assets: fields.get::<Option<_>>("assets")?.unwrap_or_default(),
@@ -81,11 +84,12 @@ fn create(fields: &mut Fields<'_>) -> Result<Create, Unreadable> {
 }
 
 fn update(fields: &mut Fields<'_>) -> Result<Update, Unreadable> {
-    fields.refuse_unsupported(&["plan", "open"])?;
+    fields.refuse_unsupported(&["open"])?;
     let mut update = Update {
         key: fields.get("key")?,
         effective: fields.optional("effective")?.unwrap_or_default(),
         version: fields.optional("version")?,
+        plan: fields.get("plan")?,
         global: fields.get("global")?,
         parallel: fields.get("parallel")?,
         assets: fields.get("assets")?,
@@ -96,13 +100,33 @@ fn update(fields: &mut Fields<'_>) -> Result<Update, Unreadable> {
         thresholds: fields.get("thresholds")?,
         shadow: fields.optional("shadow")?,
     };
-    if let Change::Set(global) = update.global {
-        let is_named = !update.budget.is_keep();
-        let budget = &mut update.budget;
-        let global = split(global, is_named, |named| *budget = Change::Set(named))?;
-        update.global = Change::Set(global);
-    }
+    update.global = split_change(update.global, &mut update.budget)?;
     Ok(update)
+}
+
+fn plan(fields: &mut Fields<'_>) -> Result<Plan, Unreadable> {
+    let mut plan = Plan {
+        plan: fields.get("plan")?,
+        effective: fields.optional("effective")?.unwrap_or_default(),
+        global: fields.get("global")?,
+        parallel: fields.get("parallel")?,
+        assets: fields.get("assets")?,
+        other: fields.get("other")?,
+        budget: fields.get("budget")?,
+        time_zone: fields.get("time_zone")?,
+        thresholds: fields.get("thresholds")?,
+    };
+    plan.global = split_change(plan.global, &mut plan.budget)?;
+    Ok(plan)
+}
+
+fn split_change(
+    global: Change<Limits>,
+    budget: &mut Change<Amount>,
+) -> Result<Change<Limits>, Unreadable> {
+    let Change::Set(global) = global else { return Ok(global) };
+    let is_named = !budget.is_keep();
+    split(global, is_named, |named| *budget = Change::Set(named)).map(Change::Set)
 }
 
 /// Takes the budget out of the limits of all calls. It is named there or in a field of its own; a parallel limit in such a field
@@ -110,7 +134,7 @@ fn update(fields: &mut Fields<'_>) -> Result<Update, Unreadable> {
 fn split(
     mut global: Limits,
     is_named: bool,
-    budget: impl FnOnce(u64),
+    budget: impl FnOnce(Amount),
 ) -> Result<Limits, Unreadable> {
     if global.parallel.is_some() {
         let sentence = "`parallel` of all calls is a field of the line, not of `global`";
@@ -294,15 +318,15 @@ impl FromField for TokenUnit {
     }
 }
 
-/// One limit of a scope.
-struct Amount(u64);
-
 impl FromField for Amount {
     fn read(value: &RawValue) -> Result<Self, Unreadable> {
-        if value.get() == "\"unlimited\"" {
-            return Err(Unreadable(UNSUPPORTED_PLANS.to_owned()));
+        if !value.get().starts_with('"') {
+            return u64::read(value).map(Self::Limited);
         }
-        u64::read(value).map(Self)
+        match String::read(value)?.as_str() {
+            UNLIMITED => Ok(Self::Unlimited),
+            _ => Err(expected("a whole number from 0, or `unlimited`")),
+        }
     }
 }
 
@@ -310,7 +334,7 @@ impl FromField for Amount {
 impl FromField for Limits {
     fn read(value: &RawValue) -> Result<Self, Unreadable> {
         let mut fields = Fields::of(value.get())?;
-        let parallel = fields.get::<Option<Amount>>("parallel")?.map(|Amount(limit)| limit);
+        let parallel = fields.get("parallel")?;
         let NamedLimits(mut amounts) = fields.optional("limits")?.unwrap_or_default();
         let tokens = fields.optional("token_type")?.unwrap_or(TokenUnit(Unit::Tokens)).0;
         for (name, window, unit) in [
@@ -319,7 +343,7 @@ impl FromField for Limits {
             ("tokens_per_minute", Window::Minute, tokens),
             ("tokens_per_day", Window::Day, tokens),
         ] {
-            if let Some(Amount(limit)) = fields.get::<Option<_>>(name)?
+            if let Some(limit) = fields.get::<Option<_>>(name)?
                 && amounts.insert((window, unit), limit).is_some()
             {
                 let sentence = format!("`{name}` is the limit `{window}/{unit}`: name one of them");
@@ -333,7 +357,7 @@ impl FromField for Limits {
 
 /// Limits by names such as `minute/requests`; null is no limit.
 #[derive(Default)]
-struct NamedLimits(BTreeMap<(Window, Unit), u64>);
+struct NamedLimits(BTreeMap<(Window, Unit), Amount>);
 
 impl FromField for NamedLimits {
     fn read(value: &RawValue) -> Result<Self, Unreadable> {
@@ -349,7 +373,7 @@ impl FromField for NamedLimits {
                 ))
             };
             let limit: (Window, Unit) = limit.ok_or_else(unknown)?;
-            if let Some(Amount(amount)) = Option::read_named(&name, value)? {
+            if let Some(amount) = Option::read_named(&name, value)? {
                 limits.insert(limit, amount);
             }
         }
@@ -388,8 +412,6 @@ impl<T: FromField> FromField for Change<T> {
 fn expected(what: &str) -> Unreadable {
     Unreadable(format!("expected {what}"))
 }
-
-const UNSUPPORTED_PLANS: &str = "plans are not supported yet";
 
 struct EachOnce;
 

@@ -5,10 +5,12 @@ use std::thread;
 
 use super::prelude::*;
 use super::property::{
-    Broken, bounded_player, holds_for_groups, holds_for_histories, holds_for_reservations,
-    number_from, play, player,
+    Broken, bounded_player, holds_for_groups, holds_for_histories, holds_for_plans,
+    holds_for_reservations, number_from, play, player,
 };
-use crate::generate::{Sequences, grouped_world, parallel_world, reserved_world, small_world};
+use crate::generate::{
+    Sequences, grouped_world, parallel_world, planned_world, reserved_world, small_world,
+};
 use crate::model::{Bounds, Model};
 use crate::replay::{Answer, Operation, to_jsonl};
 use crate::{Committed, committed, line_of};
@@ -39,6 +41,11 @@ pub(super) fn stories(suite: &mut Suite) {
         holds_for_groups(world, 1, |history| agrees(&world.source, unbounded, history));
     });
 
+    // The same of keys and groups with plans, which change at any moment, for the next windows or at once.
+    suite.story("random_plans_agree_with_the_model", move |world| {
+        holds_for_plans(world, 1, |history| agrees(&world.source, unbounded, history));
+    });
+
     // All sequences of up to four letters, or as many as `LIMITER_TEST_DEPTH` says; some are one letter less deep.
     type Enumerated = fn(u32) -> Sequences;
     for (name, histories, less, bounds) in [
@@ -47,6 +54,7 @@ pub(super) fn stories(suite: &mut Suite) {
         ("every_short_reservation_at_small_bounds_agrees_with_the_model", reserved_world, 1, ONE),
         ("every_short_history_of_groups_agrees_with_the_model", grouped_world, 1, unbounded),
         ("every_short_history_of_slots_agrees_with_the_model", parallel_world, 1, unbounded),
+        ("every_short_history_of_plans_agrees_with_the_model", planned_world, 1, unbounded),
     ] {
         suite.story(name, move |world| {
             play_all(world, histories(depth(world).saturating_sub(less)), bounds);

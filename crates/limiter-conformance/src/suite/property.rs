@@ -50,6 +50,16 @@ pub(super) fn holds_for_groups(
     holds_for(world, histories, GROUPED_REGRESSIONS, share, property);
 }
 
+/// The same for histories in which keys and groups have plans.
+pub(super) fn holds_for_plans(
+    world: &World,
+    share: u32,
+    property: impl Fn(&[Operation]) -> Result<(), Broken>,
+) {
+    let histories = generate::histories_with_plans(STEPS);
+    holds_for(world, histories, PLANNED_REGRESSIONS, share, property);
+}
+
 fn holds_for(
     world: &World,
     histories: impl Strategy<Value = Vec<Operation>>,
@@ -112,6 +122,7 @@ pub(super) fn number_from(variable: &str) -> Option<u32> {
 const REGRESSIONS: &str = "proptest-regressions/histories.txt";
 const RESERVED_REGRESSIONS: &str = "proptest-regressions/reservations.txt";
 const GROUPED_REGRESSIONS: &str = "proptest-regressions/groups.txt";
+const PLANNED_REGRESSIONS: &str = "proptest-regressions/plans.txt";
 /// Long enough for limits to change, windows to pass and keys to expire within one history.
 const STEPS: Range<usize> = 1..60;
 /// With them the whole suite takes half a minute on two cores, unoptimised, for a store in memory.

@@ -4,6 +4,7 @@ use limiter_core::{
     DenialReason, Effective, KeyId, KeyKind, Keys, KeysError, NewKey, Rotation, Search,
 };
 
+use super::plans::{free, name};
 use super::prelude::*;
 
 /// A question about the keys of a workspace, and maybe about one of them.
@@ -22,7 +23,7 @@ pub(super) const ABOUT_A_KEY: [(&str, Ask); 9] = [
     ("read_the_history_of", |keys, key| keys.history(key, 7).wait().map(drop)),
 ];
 
-const ABOUT_ALL: [(&str, Ask); 5] = [
+const ABOUT_ALL: [(&str, Ask); 9] = [
     ("create", |keys, _| keys.create(member("mine")).wait().map(drop)),
     ("upsert", |keys, _| keys.upsert(member("mine"), Effective::Next).wait().map(drop)),
     ("create_many", |keys, _| keys.create_many(vec![member("a"), member("b")]).wait().map(drop)),
@@ -30,6 +31,10 @@ const ABOUT_ALL: [(&str, Ask); 5] = [
     ("look_up", |keys, _| {
         keys.get_by_access_key(&access_key("nobody-has-this-key")).wait().map(drop)
     }),
+    ("save_plans_of", |keys, _| keys.save_plan(free(requests_per_day(1))).wait().map(drop)),
+    ("list_plans_of", |keys, _| keys.plans().wait().map(drop)),
+    ("look_up_plans_of", |keys, _| keys.plan(&name("free")).wait().map(drop)),
+    ("delete_plans_of", |keys, _| keys.delete_plan(&name("free")).wait()),
 ];
 
 pub(super) fn stories(suite: &mut Suite) {

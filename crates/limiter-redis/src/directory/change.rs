@@ -157,6 +157,10 @@ impl Changes {
         Self { keys, lease_ms }
     }
 
+    pub(super) const fn lease_ms(&self) -> u64 {
+        self.lease_ms
+    }
+
     /// Begins a change, unless another one is under way or the index forbids it.
     pub(super) async fn begin(
         &self,

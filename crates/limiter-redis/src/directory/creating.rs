@@ -4,19 +4,20 @@
 //! several at a time. The keys of a batch belong to one workspace, share no id, name, access key or mask, and none is the group of another, so
 //! that their order does not matter; the others wait for the next batch. A single key is a batch of one.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::keys::check_new;
 use limiter_core::{
     CallError, CreateResults, KeyDigest, KeyId, KeyName, KeyRecord, KeysError, MaskedKey,
-    NewRecord, StoreError,
+    NewRecord, PlanName, StoreError, WorkspaceId,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::change::{Change, Entry, Intent, Refusal};
+use super::planning::Hold;
 use super::pointer::{Pointer, Set};
 use super::{Directory, Stop, to_the_end, unexpected_reply};
 
@@ -45,12 +46,18 @@ impl Directory {
     ) -> Result<CreateResults, StoreError> {
         let mut results: Vec<Tried> = Vec::with_capacity(keys.len());
         let mut waiting = Waiting::new();
+        let holds = self.hold_all(&keys).await?;
+        let mut noted: BTreeMap<PlanOf, Vec<KeyId>> = BTreeMap::new();
         for (place, key) in keys.into_iter().enumerate() {
             let invalid = key.config.check().and_then(|()| check_new(&key)).err();
+            let invalid = invalid.map(KeysError::from).or_else(|| {
+                let of = plan_of(&key)?;
+                if holds.contains_key(&of) { None } else { Some(KeysError::NoPlan(of.1)) }
+            });
             if invalid.is_none() {
                 waiting.push_back((place, Arc::new(key)));
             }
-            results.push(invalid.map(|error| Err(error.into())));
+            results.push(invalid.map(Err));
         }
         let (mut is_first, mut failed) = (true, false);
         while !waiting.is_empty() && !failed {
@@ -68,6 +75,11 @@ impl Directory {
             is_first = false;
             // Those that the batch had no time for come first in the next one.
             for ((place, key), tried) in batch.into_iter().zip(tried).rev() {
+                if tried.as_ref().is_some_and(is_certain)
+                    && let Some(of) = plan_of(&key)
+                {
+                    noted.entry(of).or_default().push(key.id.clone());
+                }
                 failed |= matches!(&tried, Some(Err(error)) if error.is_outage());
                 match (tried, results.get_mut(place)) {
                     (Some(tried), Some(result)) => *result = Some(tried),
@@ -75,10 +87,34 @@ impl Directory {
                 }
             }
         }
+        for (of, ids) in &noted {
+            if let Some(hold) = holds.get(of) {
+                self.held(hold, &ids.iter().collect::<Vec<_>>()).await;
+            }
+        }
         let results = results.into_iter();
         Ok(results
             .map(|tried| tried.unwrap_or_else(|| Err(StoreError::not_tried().into())))
             .collect())
+    }
+
+    /// Notes that keys are about to get their plans. A plan that does not exist is left out.
+    async fn hold_all(&self, keys: &[NewRecord]) -> Result<BTreeMap<PlanOf, Hold>, StoreError> {
+        let mut wanted: BTreeMap<PlanOf, Vec<&KeyId>> = BTreeMap::new();
+        for key in keys {
+            if let Some(of) = plan_of(key) {
+                wanted.entry(of).or_default().push(&key.id);
+            }
+        }
+        let mut holds = BTreeMap::new();
+        for (of, ids) in wanted {
+            match self.hold(&of.0, &of.1, &ids).await {
+                Ok(hold) => drop(holds.insert(of, hold)),
+                Err(KeysError::Store(error)) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(holds)
     }
 
     async fn create_batch(&self, keys: &[Arc<NewRecord>]) -> Result<Vec<Tried>, StoreError> {
@@ -285,6 +321,18 @@ impl Directory {
             Set::Held(..) => Err(Stop::Refused(KeysError::AccessKeyTaken)),
         }
     }
+}
+
+/// Whether it is known what has become of a key.
+fn is_certain(tried: &Result<KeyRecord, KeysError>) -> bool {
+    !matches!(tried, Err(KeysError::Store(_)))
+}
+
+/// A plan, by its workspace and name.
+type PlanOf = (WorkspaceId, PlanName);
+
+fn plan_of(key: &NewRecord) -> Option<PlanOf> {
+    Some((key.workspace.clone(), key.config.plan.clone()?))
 }
 
 /// How many of the first keys make a batch.

@@ -75,6 +75,11 @@ impl Directory {
             let ids: Vec<_> = damaged.iter().map(|key| key.id.as_str()).collect();
             tracing::warn!(%workspace, ?ids, suppressed, "keys whose stored data cannot be read: delete or restore them");
         }
+        let mut latest = Vec::with_capacity(keys.len());
+        for key in keys {
+            latest.push(self.records.latest(key).await?);
+        }
+        let keys = latest;
         let usage =
             if search.wants_usage() { self.records.usage_of(&keys).await? } else { Vec::new() };
         let keys = keys.into_iter().map(|key| key.record).collect();

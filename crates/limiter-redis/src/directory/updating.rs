@@ -15,6 +15,26 @@ impl Directory {
     ) -> Result<UpdatedKey, KeysError> {
         let KeyUpdate { id, version, config, .. } = update;
         let version = *version;
+        let hold = match &config.plan {
+            Some(plan) => Some(self.hold(workspace, plan, &[id]).await?),
+            None => None,
+        };
+        let updated = self.update_held(workspace, update, version).await;
+        if let Some(hold) = &hold
+            && !matches!(updated, Err(KeysError::Store(_)))
+        {
+            self.held(hold, &[id]).await;
+        }
+        updated
+    }
+
+    async fn update_held(
+        &self,
+        workspace: &WorkspaceId,
+        update: &KeyUpdate,
+        version: u64,
+    ) -> Result<UpdatedKey, KeysError> {
+        let KeyUpdate { id, config, .. } = update;
         let found = self.read_at(workspace, id, version).await?;
         let before = Entry::of_found(&found);
         let permanent_admin = is_permanent_admin(found.record.kind, config.expires_at);

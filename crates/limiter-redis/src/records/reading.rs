@@ -12,8 +12,8 @@ use super::{Found, Records};
 use crate::error::CommandError;
 use crate::keyspace::Keyspace;
 use crate::schema::{
-    HashFields, Misread, NOT_AN_ANSWER, bytes, closed_days, read_until, stored_key, time_of,
-    whole_key,
+    HashFields, Known, KnownLevels, Misread, NOT_AN_ANSWER, bytes, closed_days, read_until,
+    stored_key, time_of, whole_key,
 };
 
 /// A slot: the key and the id of the reservation that holds it, and until when.
@@ -62,9 +62,45 @@ impl Records {
         Ok(self.inspect(id).await?)
     }
 
+    /// Reads a living key as it is with the latest version of its plan.
+    pub(crate) async fn read_latest(&self, id: &KeyId) -> Result<Option<Found>, StoreError> {
+        match self.inspect(id).await? {
+            Some(found) => Ok(Some(self.latest(found).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A key as it will be when it has taken the latest version of its plan.
+    pub(crate) async fn latest(&self, found: Found) -> Result<Found, CommandError> {
+        let Found { stored, now, mut known, .. } = found;
+        if let Some(plan) = self.0.newer_plan(&known.state).await? {
+            known.state = known.state.take(&stored.config(&known.state), &plan, now).after;
+        }
+        let record = KeyRecord::of(&stored, &known.state, now);
+        Ok(Found { record, stored, now, known })
+    }
+
+    /// The levels of a key as they will be when they have taken the latest versions of their plans.
+    pub(crate) async fn latest_levels(
+        &self,
+        key: &KeyId,
+        known: KnownLevels,
+        now: Timestamp,
+    ) -> Result<KnownLevels, StoreError> {
+        let mut latest = known.clone();
+        for (level, (id, known)) in known.each(key).enumerate() {
+            let Some(plan) = self.0.newer_plan(&known.state).await? else { continue };
+            let Some(found) = self.inspect(&id).await? else { continue };
+            let own = found.stored.config(&found.known.state);
+            let state = known.state.take(&own, &plan, now).after;
+            latest.set(level, Known { stamp: known.stamp, state });
+        }
+        Ok(latest)
+    }
+
     /// The usage of a living key.
     pub(crate) async fn usage(&self, id: &KeyId) -> Result<Option<Usage>, StoreError> {
-        let Some(key) = self.inspect(id).await? else { return Ok(None) };
+        let Some(key) = self.read_latest(id).await? else { return Ok(None) };
         Ok(self.usage_of(&[key]).await?.pop())
     }
 
@@ -102,9 +138,16 @@ impl Records {
             let Value::Array(parts) = &reply else { return Err(NOT_AN_ANSWER) };
             let [key @ .., closed] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
             let Some(key) = Found::of(key)? else { return Ok(None) };
-            Ok(Some(DayHistory::of(&key.known.state, closed_days(closed)?, days, key.now)))
+            Ok(Some((key, closed_days(closed)?)))
         };
-        Ok(read().map_err(|misread| self.0.misread(id, misread))?)
+        let Some((mut key, closed)) = read().map_err(|misread| self.0.misread(id, misread))? else {
+            return Ok(None);
+        };
+        // The days that end when it takes the latest version of its plan.
+        key.known.state = key.known.state.keeping_history(DayHistory::MOST_DAYS);
+        let key = self.latest(key).await?;
+        let closed = closed.into_iter().chain(key.known.state.closed_days().cloned());
+        Ok(Some(DayHistory::of(&key.known.state, closed, days, key.now)))
     }
 
     /// The state of a living key.

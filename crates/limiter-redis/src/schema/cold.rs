@@ -9,12 +9,13 @@
 //! | the number of changes that took effect at once | 4 |
 //! | the number of limits that count since such a change; of each its window and unit, and the change | 1 + n × (1 + 4) |
 //!
-//! The field `g` begins with format 1, flags 1, expiry 7, thresholds 4, generations 4, the name of the time zone 1 + n, and 7 of
-//! the parallel limit of other assets, if they have one: with it alone they have no field of their own.
+//! The field `g` begins with format 1, flags 1, expiry 7, thresholds 4, generations 4, the name of the time zone 1 + n, 7 of
+//! the parallel limit of other assets, if they have one (with it alone they have no field of their own), and of a key with a plan
+//! the workspace and the name of the plan, each 1 + n, and the version that the key has taken, 7.
 
 use limiter_core::{
     AssetId, KeyKind, KeySettings, KeyState, Limit, Limits, MAX_COUNT, Pending, Record, ScopeId,
-    ScopeState, Since, Thresholds, TimeZone, Timestamp, Unit, Window,
+    ScopeState, Since, TakenPlan, Thresholds, TimeZone, Timestamp, Unit, Window,
 };
 
 use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, timestamp};
@@ -30,6 +31,7 @@ pub(crate) fn write_global(state: &KeyState) -> Vec<u8> {
         settings.own_thresholds,
         settings.kind == KeyKind::Group,
         state.parallel_limit(&ScopeId::OTHER).is_some(),
+        settings.plan.is_some(),
     ];
     let flags = (0..).zip(flags).fold(0, |all, (bit, is_set)| all | u8::from(is_set) << bit);
     let mut bytes = vec![FORMAT, flags];
@@ -41,6 +43,13 @@ pub(crate) fn write_global(state: &KeyState) -> Vec<u8> {
     bytes.extend(zone);
     if let Some(limit) = state.parallel_limit(&ScopeId::OTHER) {
         push_int::<7>(&mut bytes, limit.cast_signed());
+    }
+    if let Some(TakenPlan { workspace, name, version }) = &settings.plan {
+        for text in [workspace.as_str(), name.as_str()] {
+            bytes.push(text.len() as u8);
+            bytes.extend(text.as_bytes());
+        }
+        push_int::<7>(&mut bytes, version.cast_signed());
     }
     write_scope(&mut bytes, state.global(), true, state.parallel_limit(&ScopeId::GLOBAL));
     bytes
@@ -96,7 +105,7 @@ pub(crate) fn read_state<'a>(
         _ => return Err(Misread::Newer),
     }
     let flags = reader.byte()?;
-    if flags >= 1 << 6 {
+    if flags >= 1 << 7 {
         return Err(Misread::Corrupt("a setting that does not exist"));
     }
     let has = |bit: u8| flags & (1 << bit) != 0;
@@ -118,6 +127,7 @@ pub(crate) fn read_state<'a>(
     if has(5) {
         parallel.push((ScopeId::OTHER, reader.count()?));
     }
+    let plan = if has(6) { Some(read_taken(&mut reader)?) } else { None };
     let limits = ScopeLimits::read(&mut reader)?;
     reader.end()?;
     parallel.extend(limits.parallel.map(|limit| (ScopeId::GLOBAL, limit)));
@@ -149,10 +159,24 @@ pub(crate) fn read_state<'a>(
         own_thresholds: has(3),
         generations,
         time_zone: zone.clone(),
+        plan,
     };
     let state = KeyState::from_parts(settings, global, counted, other)
         .map_err(|_| Misread::Corrupt("more assets than a key may have"))?;
     Ok(Known { stamp, state: state.with_parallel_limits(parallel) })
+}
+
+fn read_taken(reader: &mut Reader<'_>) -> Result<TakenPlan, Misread> {
+    let mut text = || {
+        let length = reader.byte()?;
+        str::from_utf8(reader.slice(length.into())?).map(str::to_owned).map_err(|_| NO_PLAN)
+    };
+    let (workspace, name) = (text()?, text()?);
+    Ok(TakenPlan {
+        workspace: workspace.parse().map_err(|_| NO_PLAN)?,
+        name: name.parse().map_err(|_| NO_PLAN)?,
+        version: reader.count()?,
+    })
 }
 
 /// The cold part of a scope.
@@ -246,6 +270,7 @@ fn packed(thresholds: Thresholds) -> [u8; Thresholds::MOST] {
     percents
 }
 
+const NO_PLAN: Misread = Misread::Corrupt("a plan that cannot be");
 const NO_THRESHOLDS: Misread = Misread::Corrupt("thresholds that do not exist");
 const NO_ZONE: Misread = Misread::Corrupt(
     "a time zone that this process does not know: build it with the feature time-zones",

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use limiter_core::{
-    AssetId, KeyId, KeyName, Labels, MaskedKey, ReplacedSecret, StoredKey, StoredSecret, Timestamp,
-    WorkspaceId,
+    AssetId, KeyId, KeyName, Labels, MaskedKey, ReplacedSecret, StoredKey, StoredPlan,
+    StoredSecret, Timestamp, WorkspaceId,
 };
 use redis::Value;
 
@@ -33,6 +33,10 @@ impl<'a> HashFields<'a> {
         self.0.get(field.as_bytes()).copied().ok_or(Misread::Corrupt("a field is missing"))
     }
 
+    pub(crate) fn values(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.values().copied()
+    }
+
     /// The text of a field, empty if it is not there.
     fn optional(&self, field: &str) -> Result<&'a str, Misread> {
         self.0.get(field.as_bytes()).map_or(Ok(""), |text| plain(text))
@@ -58,6 +62,10 @@ pub(crate) fn stored_key(fields: &HashFields<'_>) -> Result<StoredKey, Misread> 
         workspace: text::<WorkspaceId>(fields.required("workspace")?)?,
         name: text::<KeyName>(fields.required("name")?)?,
         labels: read_labels(fields.optional("labels")?)?,
+        own: match fields.optional("own")? {
+            "" => None,
+            own => Some(serde_json::from_str(own).map_err(|_| NO_CONFIGURATION)?),
+        },
         secret,
         replaced: read_replaced(fields.optional("replaced")?)?,
         created_at: time("created")?,
@@ -86,6 +94,19 @@ fn written_secret(secret: StoredSecret) -> (String, String, String) {
 /// Names and values, each in a line of its own: they have no control characters.
 pub(crate) fn written_labels(labels: &Labels) -> String {
     labels.iter().flat_map(|(name, value)| [name, value]).collect::<Vec<_>>().join("\n")
+}
+
+/// The configuration of a key whose state does not tell it; empty for most.
+pub(crate) fn written_own(key: &StoredKey) -> String {
+    key.own.as_ref().map_or_else(String::new, |own| serde_json::to_string(own).unwrap_or_default())
+}
+
+pub(crate) fn written_plan(plan: &StoredPlan) -> Vec<u8> {
+    serde_json::to_vec(plan).unwrap_or_default()
+}
+
+pub(crate) fn read_plan(written: &[u8]) -> Result<StoredPlan, Misread> {
+    serde_json::from_slice(written).map_err(|_| Misread::Corrupt("a plan that cannot be"))
 }
 
 fn read_labels(text: &str) -> Result<Labels, Misread> {
@@ -156,4 +177,5 @@ fn plain(bytes: &[u8]) -> Result<&str, Misread> {
 }
 
 const NO_DIGEST: Misread = Misread::Corrupt("a digest of an access key that cannot be");
+const NO_CONFIGURATION: Misread = Misread::Corrupt("a configuration that cannot be");
 const NO_LABELS: Misread = Misread::Corrupt("labels that cannot be");

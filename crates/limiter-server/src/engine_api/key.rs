@@ -87,7 +87,7 @@ pub(crate) struct UpdateKey {
         BodyProblems,
         (status = 403, description = "A member key changes no keys", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 409, description = "Its id or its access key is taken, or other callers change the key again and again", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "The key of this name is of another kind, or there is no group that the id names", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 422, description = "The key of this name is of another kind, or there is no plan or group that the request names", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn upsert(
@@ -141,7 +141,7 @@ pub(crate) async fn get(
         (status = 403, description = "A member key changes no keys", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 409, description = "The key was changed since that version, or is the workspace's last admin key", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "Another key has the name", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 422, description = "Another key has the name, or there is no plan that the configuration names", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn update(

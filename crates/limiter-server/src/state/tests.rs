@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use limiter::store::{KeyUpdate, NewRecord};
 use limiter::{
-    Charge, Effective, KeyConfig, KeyId, KeyKind, KeysError, Limiter, Limits, Thresholds,
-    WorkspaceId,
+    Charge, Effective, KeyConfig, KeyId, KeyKind, KeysError, Limiter, Limits, Plan, PlanUpdate,
+    Thresholds, WorkspaceId,
 };
 use tempfile::TempDir;
 
@@ -198,6 +198,47 @@ fn changes_during_saves_are_all_kept() {
     };
     assert_eq!(names(&again), names(&store));
     assert_eq!(names(&again).len(), 60);
+}
+
+#[test]
+fn plans_are_kept_in_the_snapshot_and_in_the_changes_after_it() {
+    let folder = Folder::new();
+    let plan = |name: &str, requests| {
+        let limits = Limits::builder().requests_per_day(requests).build().unwrap();
+        PlanUpdate::new(name.parse().unwrap(), Plan::default().with_global(limits)).at_once()
+    };
+    let (file, store) = open(&folder.state()).unwrap();
+    for name in ["deleted", "free"] {
+        store.save_plan(&home(), &plan(name, 9)).unwrap();
+    }
+    let key = create(&store, "ci").unwrap();
+    let config = KeyConfig::named("ci").unwrap().with_plan("free".parse().unwrap());
+    let (effective, thresholds) = (Effective::Now, Thresholds::DEFAULT);
+    let update = KeyUpdate { id: key.clone(), version: 1, config, effective, thresholds };
+    store.update(&home(), &update).unwrap();
+    file.save(&store).unwrap();
+    store.save_plan(&home(), &plan("free", 1)).unwrap();
+    store.save_plan(&home(), &plan("later", 5)).unwrap();
+    store.delete_plan(&home(), &"deleted".parse().unwrap()).unwrap();
+    drop((file, store));
+
+    // As after a crash: without a final save. The second time all is in the snapshot.
+    for _ in 0..2 {
+        let (_file, store) = open(&folder.state()).unwrap();
+        let plans = store.plans(&home());
+        let found: Vec<_> = plans.iter().map(|plan| (&plan.plan, plan.version)).collect();
+        assert_eq!(found, [(&plan("free", 1).plan, 2), (&plan("later", 5).plan, 1)]);
+        assert_eq!([plans[0].name.as_str(), plans[1].name.as_str()], ["free", "later"]);
+        let record = store.read(&key).unwrap();
+        assert_eq!(record.config.plan, "free".parse().ok());
+        assert_eq!(record.limits[0].in_force, plans[0].plan.global);
+        let in_use = store.delete_plan(&home(), &"free".parse().unwrap());
+        assert!(matches!(in_use, Err(KeysError::PlanInUse(_))), "{in_use:?}");
+    }
+    let (_file, store) = open(&folder.state()).unwrap();
+    let charge = Charge::request();
+    let allowed = [(); 2].map(|()| store.check_and_consume(&key, None, &charge).is_allowed());
+    assert_eq!(allowed, [true, false]);
 }
 
 /// Returns the answer of `/readyz` for a server on this file.

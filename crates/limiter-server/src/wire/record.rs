@@ -1,12 +1,13 @@
 //! A key as the wire has it, and the configuration that it asks for.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::iter;
 
 use limiter::__private::Object;
 use limiter::{
     AccessKey, AssetId, Credits, KeyConfig, KeyKind, KeyName, KeyRecord, Limit, Limits, Other,
-    Unit, Window,
+    ScopeId, Unit, Window,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -77,7 +78,8 @@ impl KeyRequest {
 
     /// Returns the configuration of a new key.
     pub(crate) fn config(&self, models: &Models) -> Result<KeyConfig, Refusal> {
-        self.over(&KeyConfig::new(self.name.clone()), models)
+        let new = KeyConfig::new(self.name.clone());
+        self.over(&new, &new, models)
     }
 
     /// Returns the configuration of a key after this update. Settings that this wire can express are replaced, others
@@ -94,24 +96,32 @@ impl KeyRequest {
             );
             return Err(Refusal::malformed(message));
         }
-        self.over(&record.config, models)
+        self.over(&record.config, &shown(record), models)
     }
 
-    fn over(&self, current: &KeyConfig, models: &Models) -> Result<KeyConfig, Refusal> {
-        let mut assets = BTreeMap::new();
+    /// Returns the configuration of a key after this update, from its own and the one that it shows: with a plan they differ.
+    fn over(
+        &self,
+        current: &KeyConfig,
+        shown: &KeyConfig,
+        models: &Models,
+    ) -> Result<KeyConfig, Refusal> {
+        let (has_plan, mut assets) = (current.plan.is_some(), BTreeMap::new());
         for Object(entry) in self.assets_limits.iter().flatten() {
-            let id = entry.asset(current, models)?;
-            let limits = match current.assets.get(&id) {
-                Some(before) => entry.over("assetsLimits", before)?,
-                None => entry.over("assetsLimits", &Limits::NONE)?,
-            };
+            let id = entry.asset(shown, models)?;
+            let of = |config: &KeyConfig| config.assets.get(&id).cloned().unwrap_or_default();
+            let limits = entry.over("assetsLimits", &of(current), &of(shown), has_plan)?;
             if assets.insert(id.clone(), limits).is_some() {
                 return Err(Refusal::malformed(format!("assetsLimits names {id:?} twice")));
             }
         }
+        // An asset that the plan alone lists stays the plan's.
+        let is_own =
+            |id: &AssetId| current.assets.contains_key(id) || !shown.assets.contains_key(id);
+        assets.retain(|id, limits| *limits != Limits::NONE || is_own(id));
         for (id, limits) in &current.assets {
-            let kept = LimitsRequest::NONE.over("assetsLimits", limits)?;
-            if !kept.is_none() {
+            let kept = LimitsRequest::NONE.over("assetsLimits", limits, limits, has_plan)?;
+            if kept != Limits::NONE {
                 assets.entry(id.clone()).or_insert(kept);
             }
         }
@@ -122,19 +132,22 @@ impl KeyRequest {
                     shortened(asset)
                 )));
             }
-            Some(Object(limits)) => limits.over("globalLimits", &current.global)?,
-            None => LimitsRequest::NONE.over("globalLimits", &current.global)?,
+            limits => {
+                let limits = limits.as_ref().map_or(&LimitsRequest::NONE, |Object(limits)| limits);
+                limits.over("globalLimits", &current.global, &shown.global, has_plan)?
+            }
         };
         let budget = self.budget.as_ref().filter(|budget| !budget.is_null());
         let budget = budget.map(|budget| amount::credits("budget", budget)).transpose()?;
         // A budget that is sent back as shown stays, even if it was shown rounded.
-        let budget = match (budget, current.budget()) {
-            (Some(said), Some(kept)) if amount::number(said) == amount::number(kept) => Some(kept),
-            (said, _) => said,
+        let is_as_shown = budget.map(amount::number) == shown.budget().map(amount::number);
+        let global = match is_as_shown {
+            true => global,
+            false => global.to_builder().credits_ever(budget).build()?,
         };
         Ok(KeyConfig {
             name: self.name.clone(),
-            global: global.to_builder().credits_ever(budget).build()?,
+            global,
             assets,
             expires_at: match self.expires_at.as_deref() {
                 None | Some("") => None,
@@ -150,25 +163,42 @@ impl LimitsRequest {
     const NONE: Self =
         Self { tpm: None, tpd: None, rpm: None, rpd: None, token_type: None, asset_id: None };
 
-    /// Returns the limits after an update of the current ones. Limits that this wire cannot express stay. So does a limit of
-    /// 0, until another limit replaces it: a 0 on this wire means no limit, and must not lift it by mistake.
-    fn over(&self, of: &str, current: &Limits) -> Result<Limits, Refusal> {
-        let shown = shown_type(current).unit();
+    /// Returns the limits after an update of the current ones. Limits that this wire cannot express stay, and so do those that
+    /// are sent back as shown. A limit of 0 stays until another limit replaces it: a 0 on this wire means no limit, and must not
+    /// lift it by mistake.
+    ///
+    /// Of a key with a plan, `shown` has the limits of the plan too. One that is left out falls back to the plan's, and a 0 in
+    /// its place lifts the plan's.
+    fn over(
+        &self,
+        of: &str,
+        current: &Limits,
+        shown: &Limits,
+        has_plan: bool,
+    ) -> Result<Limits, Refusal> {
+        let before = shown_type(shown).unit();
         let tokens = self.token_type.unwrap_or(TokenType::Total).unit();
         let [tpm, tpd, rpm, rpd] = NAMES;
         let mut limits = current.to_builder();
-        for (name, said, window, before, unit) in [
-            (tpm, &self.tpm, Window::Minute, shown, tokens),
-            (tpd, &self.tpd, Window::Day, shown, tokens),
+        for (name, value, window, before, unit) in [
+            (tpm, &self.tpm, Window::Minute, before, tokens),
+            (tpd, &self.tpd, Window::Day, before, tokens),
             (rpm, &self.rpm, Window::Minute, Unit::Requests, Unit::Requests),
             (rpd, &self.rpd, Window::Day, Unit::Requests, Unit::Requests),
         ] {
-            let said = amount::limit(&format!("{name} of {of}"), said.as_ref())?;
+            let said = amount::limit(&format!("{name} of {of}"), value.as_ref())?;
+            let is_left_out = value.as_ref().is_none_or(Value::is_null);
             for replaced in [before, unit] {
-                let zero = current.get(window, replaced).filter(|amount| *amount == 0);
-                limits = limits.limit(window, replaced, zero.filter(|_| said.is_none()));
+                let seen = shown.get(window, replaced);
+                let is_zero = seen == Some(0) && said.is_none();
+                let stays = is_zero || seen.is_none() || replaced == unit && seen == said;
+                limits = match (stays, has_plan && !is_left_out) {
+                    (true, _) => limits,
+                    (false, true) => limits.unlimited(window, replaced),
+                    (false, false) => limits.limit(window, replaced, None),
+                };
             }
-            if said.is_some() {
+            if said.is_some() && said != shown.get(window, unit) {
                 limits = limits.limit(window, unit, said);
             }
         }
@@ -176,7 +206,7 @@ impl LimitsRequest {
     }
 
     /// Finds the asset of an entry: a model of this server, by its id or path, or an asset that the key already lists.
-    fn asset(&self, current: &KeyConfig, models: &Models) -> Result<AssetId, Refusal> {
+    fn asset(&self, shown: &KeyConfig, models: &Models) -> Result<AssetId, Refusal> {
         let named = self.asset_id.as_deref().filter(|id| !id.is_empty()).ok_or_else(|| {
             Refusal::malformed(
                 "an entry of assetsLimits has no assetId: name the model that it limits",
@@ -185,7 +215,7 @@ impl LimitsRequest {
         if let Some(model) = models.find(named) {
             return Ok(model.id.clone());
         }
-        match current.assets.get_key_value(named) {
+        match shown.assets.get_key_value(named) {
             Some((id, _)) => Ok(id.clone()),
             None => Err(Refusal::malformed(format!(
                 "unknown model {:?} in assetsLimits: name a model of this server by its id or path",
@@ -210,6 +240,33 @@ fn shown_type(of: &Limits) -> TokenType {
     TokenType::shown(|window, unit| of.get(window, unit).is_some())
 }
 
+/// Returns the configuration that a record shows: of a key with a plan, with the limits of the plan that it has last taken, in
+/// force or pending. Assets that the plan lists without limits are left out.
+fn shown(record: &KeyRecord) -> Cow<'_, KeyConfig> {
+    let KeyRecord { config, limits, .. } = record;
+    if config.plan.is_none() {
+        return Cow::Borrowed(config);
+    }
+    let mut shown = KeyConfig { global: Limits::NONE, ..config.clone() };
+    shown.assets.values_mut().for_each(|limits| *limits = Limits::NONE);
+    for of in limits {
+        let comes = |limit: &Limit| of.pending.iter().any(|it| it.window == limit.window);
+        let pending = of.pending.iter().flat_map(|pending| pending.limits.iter());
+        let limits: Limits =
+            of.in_force.iter().filter(|limit| !comes(limit)).chain(pending).collect();
+        let limits = limits.with_parallel(of.in_force.parallel());
+        match &of.scope.asset {
+            _ if limits.is_none() => {}
+            Some(asset) => drop(shown.assets.insert(asset.clone(), limits)),
+            None if of.scope == ScopeId::GLOBAL => shown.global = limits,
+            None if shown.other != Other::Denied => shown.other = Other::Limited(limits),
+            // Denied at once, whatever is still counted.
+            None => {}
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// Returns the limits of a scope that a record does not show. The budget has a field of its own.
 fn hidden(of: &Limits) -> Limits {
     let units = [shown_type(of).unit(), Unit::Requests];
@@ -224,7 +281,7 @@ fn hidden(of: &Limits) -> Limits {
 impl KeyAnswer {
     /// A key that was read: its access key is masked.
     pub(crate) fn of(record: &KeyRecord) -> Self {
-        let config = &record.config;
+        let config = &shown(record);
         let assets = config.assets.iter();
         Self {
             id: record.id.to_string(),
@@ -261,6 +318,12 @@ impl LimitsAnswer {
 /// Describes each setting that the record shows inexactly, in one sentence each.
 fn not_shown(config: &KeyConfig) -> Vec<String> {
     let mut sentences = Vec::new();
+    if let Some(plan) = &config.plan {
+        sentences.push(format!(
+            "the key has the plan {plan:?}, which stays: limits that are sent back as shown or left out are the plan's, others \
+             become the key's own, and 0 in place of a limit of the plan lifts it"
+        ));
+    }
     let all = iter::once((None, &config.global));
     for (asset, limits) in all.chain(config.assets.iter().map(|(id, limits)| (Some(id), limits))) {
         let scope =
@@ -318,7 +381,7 @@ mod tests {
         json["name"] = current.name.to_string().into();
         let request: KeyRequest = serde_json::from_value(json).unwrap();
         let models = Models::new(Models::built_in()).unwrap();
-        request.over(current, &models).map_err(|refusal| refusal.message)
+        request.over(current, current, &models).map_err(|refusal| refusal.message)
     }
 
     fn scope([tpm, tpd, rpm, rpd]: [Option<u64>; 4], token_type: TokenType) -> Limits {
@@ -431,6 +494,45 @@ mod tests {
             .output_tokens_per_day(None)
             .output_tokens_per_minute(4);
         assert_eq!(after, expected.build().unwrap(), "the type of the tokens was changed");
+    }
+
+    #[test]
+    fn a_put_keeps_the_plan_and_what_comes_back_as_shown_stays_the_plans() {
+        let own = named("ci").with_plan("free".parse().unwrap());
+        let own = own.with_global(total([None, None, Some(5), None]));
+        let model = MINI.parse::<AssetId>().unwrap();
+        let of_plan = total([Some(100), None, Some(5), Some(50)]);
+        let shown = own.clone().with_global(of_plan);
+        let shown = shown.with_budget("9".parse().unwrap());
+        let shown = shown.with_asset(model.clone(), total([None, None, Some(7), None]));
+        let put = |mut json: Value| {
+            json["name"] = "ci".into();
+            let request: KeyRequest = serde_json::from_value(json).unwrap();
+            request.over(&own, &shown, &Models::new(Models::built_in()).unwrap()).unwrap()
+        };
+        let of_asset = |rpm| json!({"tpm": 0, "tpd": 0, "rpm": rpm, "rpd": 0, "assetId": MINI});
+        let global = |tpm, rpm, rpd| json!({"tpm": tpm, "tpd": 0, "rpm": rpm, "rpd": rpd});
+        let as_shown = json!({
+            "budget": 9, "globalLimits": global(100, 5, 50), "assetsLimits": [of_asset(7)],
+        });
+        assert_eq!(put(as_shown.clone()), own);
+        let mut cleared = own.clone();
+        cleared.global = Limits::NONE;
+        assert_eq!(put(json!({})), cleared, "the plan's limits hold");
+
+        let mut lifted = as_shown.clone();
+        lifted["globalLimits"] = global(0, 0, 60);
+        let lifts = Limits::builder()
+            .unlimited(Window::Minute, Unit::Tokens)
+            .unlimited(Window::Minute, Unit::Requests)
+            .requests_per_day(60);
+        assert_eq!(put(lifted).global, lifts.build().unwrap());
+
+        let mut of_model = as_shown;
+        (of_model["budget"], of_model["assetsLimits"]) = (json!(8), json!([of_asset(6)]));
+        let expected = own.clone().with_asset(model, total([None, None, Some(6), None]));
+        assert_eq!(put(of_model), expected.with_budget("8".parse().unwrap()));
+        assert!(not_shown(&own)[0].contains("the plan \"free\""), "{:?}", not_shown(&own));
     }
 
     #[test]

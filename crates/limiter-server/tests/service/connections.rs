@@ -179,6 +179,8 @@ fn kinds_of_requests(key: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         ("PUT", "/v1/keys/none"),
         ("POST", "/v1/keys/none/reset"),
         ("POST", "/v1/keys/none/rotate"),
+        ("GET", "/v1/plans"),
+        ("PUT", "/v1/plans/none"),
         ("GET", "/openapi.json"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),

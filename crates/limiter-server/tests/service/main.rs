@@ -10,6 +10,7 @@ mod groups;
 mod headers;
 mod keys;
 mod not_shown;
+mod plans;
 mod provider;
 mod redis;
 mod sdk;

@@ -26,6 +26,10 @@ words! {
         Reset = "reset",
         Rotate = "rotate",
         Delete = "delete",
+        SavePlan = "save_plan",
+        Plans = "plans",
+        Plan = "plan",
+        DeletePlan = "delete_plan",
     }
 }
 

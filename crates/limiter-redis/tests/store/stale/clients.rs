@@ -1,23 +1,25 @@
 //! Several processes in one: a store of which each call goes to one of several clients, with beliefs of their own.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Crossing, DayHistory, Decision, KeyDigest, KeyId, KeyName, KeyRecord,
-    KeyRotation, KeyUpdate, KeysError, NewRecord, Page, RecordId, RequestId, ReservationError,
-    Search, Settled, Store, StoreError, Totals, UpdatedKey, Usage, WorkspaceId, async_trait,
+    KeyRotation, KeyUpdate, KeysError, Listener, NewRecord, Page, PlanName, PlanRecord, PlanUpdate,
+    RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, Totals, UpdatedKey,
+    Usage, WorkspaceId, async_trait,
 };
 use limiter_redis::RedisStore;
+use parking_lot::Mutex;
 
 /// Clients of the same keys. A clone is the same clients.
 #[derive(Clone, Debug)]
 pub(crate) struct Clients {
     clients: Arc<[RedisStore]>,
     turns: Arc<AtomicU64>,
-    /// The admin key of the player, which never changes: read once.
-    admin: Arc<OnceLock<KeyRecord>>,
+    /// The admin key of the player, which never changes.
+    admin: Arc<Mutex<Option<KeyRecord>>>,
 }
 
 impl Clients {
@@ -52,6 +54,14 @@ impl Clients {
 
 #[async_trait]
 impl Store for Clients {
+    fn listen(&self, listener: Listener) {
+        let listener = Arc::new(listener);
+        for client in &*self.clients {
+            let listener = Arc::clone(&listener);
+            client.listen(Box::new(move |key, event| listener(key, event)));
+        }
+    }
+
     async fn check_and_consume(
         &self,
         key: &KeyId,
@@ -132,8 +142,9 @@ impl Store for Clients {
     }
 
     async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        match self.admin.get() {
-            Some(admin) if admin.id == *id => Ok(Some(admin.clone())),
+        let admin = self.admin.lock().clone();
+        match admin {
+            Some(admin) if admin.id == *id => Ok(Some(admin)),
             _ => self.next().read(id).await,
         }
     }
@@ -142,7 +153,7 @@ impl Store for Clients {
         let bootstraps = key.bootstraps;
         let created = self.next().create(key).await?;
         if bootstraps {
-            let _ = self.admin.set(created.clone());
+            *self.admin.lock() = Some(created.clone());
         }
         Ok(created)
     }
@@ -185,5 +196,29 @@ impl Store for Clients {
 
     async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
         self.next().list(workspace, search).await
+    }
+
+    async fn save_plan(
+        &self,
+        workspace: &WorkspaceId,
+        update: &PlanUpdate,
+    ) -> Result<PlanRecord, KeysError> {
+        self.next().save_plan(workspace, update).await
+    }
+
+    async fn plans(&self, workspace: &WorkspaceId) -> Result<Vec<PlanRecord>, StoreError> {
+        self.next().plans(workspace).await
+    }
+
+    async fn plan(
+        &self,
+        workspace: &WorkspaceId,
+        name: &PlanName,
+    ) -> Result<Option<PlanRecord>, StoreError> {
+        self.next().plan(workspace, name).await
+    }
+
+    async fn delete_plan(&self, workspace: &WorkspaceId, name: &PlanName) -> Result<(), KeysError> {
+        self.next().delete_plan(workspace, name).await
     }
 }

@@ -71,6 +71,8 @@ fn kind(operation: &Operation) -> &'static str {
         Action::Events {} => "events",
         Action::Reset { .. } => "reset",
         Action::Delete { .. } => "delete",
+        Action::Plan(_) => "plan",
+        Action::DeletePlan { .. } => "delete_plan",
     }
 }
 

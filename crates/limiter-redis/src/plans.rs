@@ -1,0 +1,199 @@
+//! The plans that this process knows, each for at most a second.
+//!
+//! A key's hash has the limits of its plan as the key took them last, with the plan's version. A decision goes by those, and
+//! costs no more than one of a key without a plan. What a process must know is whether the plan has changed since: it reads
+//! each plan again while calls go on by the one it knows, once half of the second is over.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use limiter_core::{
+    Crossing, KeyConfig, KeyId, KeyState, KeysError, LateEvent, Listener, PlanName, StoredPlan,
+    TakenPlan, WorkspaceId,
+};
+use parking_lot::RwLock;
+use redis::Value;
+
+use crate::error::CommandError;
+use crate::keys::Keys;
+use crate::keyspace::WorkspaceKey;
+use crate::records::{Records, Undone};
+use crate::runtime;
+use crate::schema::{Known, Misread, NOT_AN_ANSWER, bytes, read_plan};
+
+/// The plans that were read, by workspace and name.
+#[derive(Debug)]
+pub(crate) struct KnownPlans {
+    plans: RwLock<HashMap<(WorkspaceId, PlanName), Entry>>,
+    known_for: Duration,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// `None` if there is no such plan.
+    plan: Option<Arc<StoredPlan>>,
+    read_at: Instant,
+    is_being_read: AtomicBool,
+}
+
+/// The function that is told of thresholds that a plan has reached.
+#[derive(Default)]
+pub(crate) struct LateListener(OnceLock<Listener>);
+
+impl LateListener {
+    /// The first one stays.
+    pub(crate) fn set(&self, listener: Listener) {
+        let _ = self.0.set(listener);
+    }
+}
+
+impl fmt::Debug for LateListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LateListener")
+    }
+}
+
+impl KnownPlans {
+    /// By a manual clock nothing is known for longer than an operation takes: the process learns of changes at once.
+    pub(crate) fn new(is_manual: bool) -> Self {
+        let known_for = if is_manual { Duration::ZERO } else { KNOWN_FOR };
+        Self { plans: RwLock::default(), known_for }
+    }
+
+    pub(crate) fn learn(
+        &self,
+        workspace: &WorkspaceId,
+        name: &PlanName,
+        plan: Option<Arc<StoredPlan>>,
+        read_at: Instant,
+    ) {
+        let mut plans = self.plans.write();
+        if plans.len() >= MOST_KNOWN {
+            plans.clear();
+        }
+        let entry = Entry { plan, read_at, is_being_read: AtomicBool::new(false) };
+        plans.insert((workspace.clone(), name.clone()), entry);
+    }
+
+    /// The plan that a key has, if it is known well enough.
+    fn known(&self, taken: &TakenPlan) -> Option<Option<Arc<StoredPlan>>> {
+        let plans = self.plans.read();
+        let entry = plans.get(&(taken.workspace.clone(), taken.name.clone()))?;
+        (entry.read_at.elapsed() < self.known_for).then(|| entry.plan.clone())
+    }
+
+    /// Whether a key has taken the latest version that is known, and whether it is time to read the plan again.
+    fn standing(&self, taken: &TakenPlan) -> (bool, bool) {
+        let plans = self.plans.read();
+        let Some(entry) = plans.get(&(taken.workspace.clone(), taken.name.clone())) else {
+            return (false, false);
+        };
+        let age = entry.read_at.elapsed();
+        let version = entry.plan.as_ref().map_or(0, |plan| plan.version);
+        let is_current = age < self.known_for && version <= taken.version;
+        let wants = is_current
+            && age > self.known_for / 2
+            && !entry.is_being_read.swap(true, Ordering::Relaxed);
+        (is_current, wants)
+    }
+}
+
+impl Keys {
+    /// Whether a level has taken the latest version of its plan that is known, and known well enough.
+    pub(crate) fn is_current(&self, known: &Known) -> bool {
+        let Some(taken) = known.state.plan() else { return true };
+        let (is_current, wants) = self.plans.standing(taken);
+        if wants && let Ok(runtime) = runtime::current() {
+            let (keys, taken) = (self.clone(), taken.clone());
+            // Should it fail, a call that needs the plan reads it, and tells.
+            runtime.spawn(
+                async move { keys.read_plan(&taken.workspace, &taken.name).await.map(drop) },
+            );
+        }
+        is_current
+    }
+
+    /// Lets each of these levels take the latest version of its plan. Answers whether any was behind.
+    pub(crate) async fn catch_up(
+        &self,
+        levels: impl Iterator<Item = (KeyId, &Known)>,
+    ) -> Result<bool, CommandError> {
+        let mut any = false;
+        for (level, known) in levels {
+            if let Some(plan) = self.newer_plan(&known.state).await? {
+                let crossed = Records::new(self.clone()).take_plan(&level, &plan).await?;
+                self.tell(&level, &crossed);
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// The plan of a level, if the level has not taken its latest version.
+    pub(crate) async fn newer_plan(
+        &self,
+        state: &KeyState,
+    ) -> Result<Option<Arc<StoredPlan>>, CommandError> {
+        let Some(taken) = state.plan() else { return Ok(None) };
+        let plan = match self.plans.known(taken) {
+            Some(known) => known,
+            None => self.read_plan(&taken.workspace, &taken.name).await?,
+        };
+        // One that was lost leaves its keys the limits that they have.
+        Ok(plan.filter(|plan| state.is_behind(plan)))
+    }
+
+    /// The plan that a configuration names.
+    pub(crate) async fn plan_of(
+        &self,
+        workspace: &WorkspaceId,
+        config: &KeyConfig,
+    ) -> Result<Option<Arc<StoredPlan>>, Undone> {
+        let Some(name) = &config.plan else { return Ok(None) };
+        match self.read_plan(workspace, name).await? {
+            Some(plan) => Ok(Some(plan)),
+            None => Err(KeysError::NoPlan(name.clone()).into()),
+        }
+    }
+
+    /// Reads a plan.
+    pub(crate) async fn read_plan(
+        &self,
+        workspace: &WorkspaceId,
+        name: &PlanName,
+    ) -> Result<Option<Arc<StoredPlan>>, CommandError> {
+        let (key, asked_at) =
+            (self.keyspace.workspace(WorkspaceKey::Plans, workspace), Instant::now());
+        let reply = self.read_all(PLAN, &[key], &[name.as_str()]).await?;
+        let read = || {
+            let Value::Array(parts) = &reply else { return Err(NOT_AN_ANSWER) };
+            let Some(Value::Array(values)) = parts.get(2) else { return Err(Misread::WrongType) };
+            values.first().and_then(bytes).map(read_plan).transpose()
+        };
+        let plan = read().map_err(|misread| self.misread_plan(workspace, misread))?.map(Arc::new);
+        self.plans.learn(workspace, name, plan.clone(), asked_at);
+        Ok(plan)
+    }
+
+    pub(crate) fn misread_plan(&self, workspace: &WorkspaceId, misread: Misread) -> CommandError {
+        self.misread_at(&self.keyspace.workspace(WorkspaceKey::Plans, workspace), misread)
+    }
+
+    /// Tells of thresholds that a plan has reached.
+    pub(crate) fn tell(&self, level: &KeyId, crossed: &[Crossing]) {
+        if !crossed.is_empty()
+            && let Some(listener) = self.listener.0.get()
+        {
+            listener(level, LateEvent::Crossed(crossed));
+        }
+    }
+}
+
+/// How long after it was read a plan is known.
+const KNOWN_FOR: Duration = Duration::from_millis(900);
+/// Some megabytes; those in use are read again.
+const MOST_KNOWN: usize = 10_000;
+const PLAN: &str = "plan";
