@@ -107,10 +107,7 @@ impl KeyState {
     /// Returns whether the key has this plan, but has not taken this version yet.
     #[must_use]
     pub fn is_behind(&self, plan: &StoredPlan) -> bool {
-        self.plan().is_some_and(|taken| {
-            (&taken.workspace, &taken.name) == (&plan.workspace, &plan.name)
-                && taken.version < plan.version
-        })
+        self.plan().is_some_and(|taken| taken.is_behind(plan))
     }
 
     /// Prepares the change to the latest version of its plan; `own` is its configuration. A window takes the plan as it is at
@@ -118,7 +115,8 @@ impl KeyState {
     /// come at once do so.
     #[must_use]
     pub fn take(&self, own: &KeyConfig, plan: &StoredPlan, now: Timestamp) -> Change {
-        let taken = self.plan().map_or(0, |taken| taken.version);
+        let taken = self.plan().filter(|taken| taken.created_at == plan.created_at);
+        let taken = taken.map_or(0, |taken| taken.version);
         let effective = if plan.at_once > taken { Effective::Now } else { Effective::Next };
         let (config, stays) = (plan::in_force(own, Some(plan)), effective == Effective::Next);
         let change = self.change_to(&config, plan.thresholds, effective, stays, now);

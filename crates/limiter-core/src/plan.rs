@@ -116,6 +116,8 @@ pub struct TakenPlan {
     pub workspace: WorkspaceId,
     /// Its name.
     pub name: PlanName,
+    /// When it was created: a plan that was deleted and created again is another one, whose versions begin anew.
+    pub created_at: Timestamp,
     /// The version that was taken.
     pub version: u64,
 }
@@ -249,14 +251,26 @@ impl StoredPlan {
     /// Returns what a key takes of the plan.
     #[must_use]
     pub fn taken(&self) -> TakenPlan {
-        let (workspace, name) = (self.workspace.clone(), self.name.clone());
-        TakenPlan { workspace, name, version: self.version }
+        let Self { workspace, name, created_at, version, .. } = self;
+        let (workspace, name) = (workspace.clone(), name.clone());
+        TakenPlan { workspace, name, created_at: *created_at, version: *version }
     }
+}
 
-    /// Returns the configuration of a key that has this plan: its own over the plan's.
+impl TakenPlan {
+    /// Returns whether this is the same plan, at an earlier version or as it was before it was created again.
     #[must_use]
-    pub(crate) fn beneath(&self, own: &KeyConfig) -> KeyConfig {
-        let Plan { global, assets, other, thresholds, time_zone } = &self.plan;
+    pub fn is_behind(&self, plan: &StoredPlan) -> bool {
+        (&self.workspace, &self.name) == (&plan.workspace, &plan.name)
+            && (self.created_at, self.version) < (plan.created_at, plan.version)
+    }
+}
+
+impl Plan {
+    /// Returns the configuration that holds for a key or a group of this plan: its own over the plan's.
+    #[must_use]
+    pub fn beneath(&self, own: &KeyConfig) -> KeyConfig {
+        let Self { global, assets, other, thresholds, time_zone } = self;
         let mut all = assets.clone();
         for (asset, limits) in &own.assets {
             let of_plan = all.remove(asset).unwrap_or_default();
@@ -283,7 +297,7 @@ impl StoredPlan {
 /// Returns the configuration that holds for a key, with its plan if it has one.
 pub(crate) fn in_force(own: &KeyConfig, plan: Option<&StoredPlan>) -> KeyConfig {
     match plan {
-        Some(plan) => plan.beneath(own),
+        Some(plan) => plan.plan.beneath(own),
         None => {
             let alone = |limits: &Limits| limits.over(&Limits::NONE);
             let assets = own.assets.iter().map(|(id, limits)| (id.clone(), alone(limits)));
@@ -402,7 +416,7 @@ mod tests {
         let plan = saved(None, &update(Plan::default().with_global(of_plan.build().unwrap())));
         let of_key = Limits::builder().requests_per_minute(9).unlimited(Window::Day, Unit::Tokens);
         let of_key = of_key.unlimited_parallel().requests_per_day(40).build().unwrap();
-        let merged = plan.beneath(&own().with_global(of_key));
+        let merged = plan.plan.beneath(&own().with_global(of_key));
         let expected = Limits::builder().requests_per_minute(9).requests_per_day(40);
         assert_eq!(merged.global, expected.build().unwrap());
     }
@@ -414,15 +428,15 @@ mod tests {
         let plan = plan.with_asset(m2.clone(), requests(2)).with_other(Other::Denied);
         let plan = saved(None, &update(plan));
         let of_key = own().with_asset(m2.clone(), requests(20)).with_asset(m3.clone(), requests(3));
-        let merged = plan.beneath(&of_key);
+        let merged = plan.plan.beneath(&of_key);
         let assets = [(m1, requests(1)), (m2, requests(20)), (m3, requests(3))];
         assert_eq!(merged.assets, BTreeMap::from(assets));
         assert_eq!(merged.other, Other::Denied);
-        let allowed = plan.beneath(&of_key.with_other(requests(7)));
+        let allowed = plan.plan.beneath(&of_key.with_other(requests(7)));
         assert_eq!(allowed.other, Other::Limited(requests(7)));
         let open = saved(None, &update(Plan::default().with_other(requests(4))));
-        assert_eq!(open.beneath(&own()).other, Other::Limited(requests(4)));
-        assert_eq!(open.beneath(&own().with_other(Other::Denied)).other, Other::Denied);
+        assert_eq!(open.plan.beneath(&own()).other, Other::Limited(requests(4)));
+        assert_eq!(open.plan.beneath(&own().with_other(Other::Denied)).other, Other::Denied);
     }
 
     #[test]
@@ -499,6 +513,15 @@ mod tests {
         state = state.take(&own(), &third, later(1)).after;
         assert_eq!((in_force(&state, NOON), in_force(&state, later(1))), (Some(5), Some(9)));
         assert!(!state.is_behind(&third));
+    }
+
+    #[test]
+    fn a_plan_that_is_created_again_is_later_than_each_version_of_the_one_before() {
+        let first = saved(None, &update(Plan::default().with_global(requests(5))));
+        let old = StoredPlan { version: 5, ..first.clone() };
+        let again = StoredPlan { created_at: later(1), ..first };
+        assert!(key(&old).is_behind(&again));
+        assert!(!key(&again).is_behind(&old), "known from before it was deleted");
     }
 
     #[test]

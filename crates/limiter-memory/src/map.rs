@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use foldhash::fast::RandomState;
@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::cell::{Attached, Cell, Reached};
 use crate::plans::Planned;
-use crate::sync::ShardMutex;
+use crate::sync::{RwLock, ShardMutex};
 use crate::time::Time;
 
 /// All living cells.
@@ -26,7 +26,7 @@ pub(crate) struct CellMap {
     hasher: RandomState,
     inserted: AtomicU32,
     time: Time,
-    listener: OnceLock<Listener>,
+    listeners: RwLock<Vec<Arc<Listener>>>,
 }
 
 /// On a cache line of its own: a shard that is busy must not slow its neighbours.
@@ -60,7 +60,7 @@ impl CellMap {
     pub(crate) fn new(time: Time) -> Self {
         Self {
             time,
-            listener: OnceLock::new(),
+            listeners: RwLock::default(),
             shards: (0..SHARDS).map(|_| Shard(ShardMutex::new(Slots::default()))).collect(),
             hasher: RandomState::default(),
             inserted: AtomicU32::new(0),
@@ -111,9 +111,9 @@ impl CellMap {
         slots.levels(place.slot, Some(place.serial)).map(|levels| then(&levels))
     }
 
-    /// Sets the function that is told of thresholds that a plan has reached. The first one stays.
+    /// Adds a function that is told of thresholds that a plan has reached.
     pub(crate) fn listen(&self, listener: Listener) {
-        let _ = self.listener.set(listener);
+        self.listeners.write().push(Arc::new(listener));
     }
 
     /// Tells of thresholds that a plan has reached, while no lock is held.
@@ -125,10 +125,15 @@ impl CellMap {
     }
 
     #[cold]
-    fn tell_each(&self, late: Late) {
-        let Some(listener) = self.listener.get() else { return };
+    fn tell_each(&self, mut late: Late) {
+        // The outermost first.
+        late.sort_by_key(|(level, _)| level.depth());
+        // One may add another.
+        let listeners = self.listeners.read().clone();
         for (level, crossed) in late.into_iter().filter(|(_, crossed)| !crossed.is_empty()) {
-            listener(&level, LateEvent::Crossed(&crossed));
+            for listener in &listeners {
+                listener(&level, LateEvent::Crossed(&crossed));
+            }
         }
     }
 

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use limiter_core::{
-    AssetId, Effective, KeyConfig, KeyRecord, KeyState, PlanRecord, PlanUpdate, StoredPlan,
-    Thresholds, Timestamp, Usage,
+    AssetId, Effective, KeyConfig, KeyRecord, KeyState, PlanRecord, Thresholds, Timestamp, Usage,
 };
 
 use crate::share::Share;
@@ -30,24 +29,11 @@ impl Learned {
     /// Creates the state of a key, as read from the store with its plan.
     pub(crate) fn new(record: KeyRecord, plan: Option<&PlanRecord>, usage: Usage) -> Self {
         let config = match plan {
-            Some(plan) => over_plan(&record, plan),
+            Some(plan) => KeyConfig { plan: None, ..plan.plan.beneath(&record.config) },
             None => record.config.clone(),
         };
         Self { record, config, usage }
     }
-}
-
-/// Returns the configuration of a key over its plan. A state is built to merge them, so that the core's rules hold here too.
-fn over_plan(record: &KeyRecord, plan: &PlanRecord) -> KeyConfig {
-    let PlanRecord { name, workspace, plan, .. } = plan;
-    let update = PlanUpdate::new(name.clone(), plan.clone());
-    let plan = StoredPlan::updated(None, workspace, &update, record.read_at);
-    let own = &record.config;
-    let state =
-        KeyState::with_plan(record.kind, own, Some(&plan), Thresholds::NONE, record.read_at);
-    let (global, assets, other) = state.configured();
-    let time_zone = state.time_zone().clone();
-    KeyConfig { plan: None, global, assets, other, time_zone, ..own.clone() }
 }
 
 impl Level {

@@ -14,7 +14,7 @@ use crate::answer::{Answer, Ended, all_of, found};
 use crate::cache::KnownKeys;
 use crate::error::{CommandError, RedisError};
 use crate::keyspace::Keyspace;
-use crate::plans::{KnownPlans, LateListener};
+use crate::plans::{KnownPlans, Listeners};
 use crate::schema::{
     Counted, GLOBAL, KnownLevels, Misread, NOT_AN_ANSWER, OTHER, Stamp, asset_field, bytes, look,
     packed, push_int, scope_field, time_of, write_asset, write_global,
@@ -32,8 +32,7 @@ pub(crate) struct Keys {
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) known: Arc<KnownKeys>,
     pub(crate) plans: Arc<KnownPlans>,
-    /// Is told of thresholds that a plan has reached.
-    pub(crate) listener: Arc<LateListener>,
+    pub(crate) listeners: Arc<Listeners>,
     /// How many days the history of a key goes back.
     pub(crate) history_days: u16,
     /// The lead of the servers' clock over ours at the last answer, in ms. It is only an estimate: a server compares the
@@ -156,7 +155,7 @@ impl Keys {
             scripts,
             known,
             plans,
-            listener: Arc::default(),
+            listeners: Arc::default(),
             history_days,
             ahead: Arc::default(),
             #[cfg(feature = "fuzzing")]

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use limiter_core::{
@@ -39,20 +39,19 @@ struct Entry {
     is_being_read: AtomicBool,
 }
 
-/// The function that is told of thresholds that a plan has reached.
+/// The functions that are told of thresholds that a plan has reached.
 #[derive(Default)]
-pub(crate) struct LateListener(OnceLock<Listener>);
+pub(crate) struct Listeners(RwLock<Vec<Arc<Listener>>>);
 
-impl LateListener {
-    /// The first one stays.
-    pub(crate) fn set(&self, listener: Listener) {
-        let _ = self.0.set(listener);
+impl Listeners {
+    pub(crate) fn add(&self, listener: Listener) {
+        self.0.write().push(Arc::new(listener));
     }
 }
 
-impl fmt::Debug for LateListener {
+impl fmt::Debug for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LateListener")
+        f.write_str("Listeners")
     }
 }
 
@@ -92,8 +91,8 @@ impl KnownPlans {
             return (false, false);
         };
         let age = entry.read_at.elapsed();
-        let version = entry.plan.as_ref().map_or(0, |plan| plan.version);
-        let is_current = age < self.known_for && version <= taken.version;
+        let is_behind = entry.plan.as_ref().is_some_and(|plan| taken.is_behind(plan));
+        let is_current = age < self.known_for && !is_behind;
         let wants = is_current
             && age > self.known_for / 2
             && !entry.is_being_read.swap(true, Ordering::Relaxed);
@@ -184,10 +183,12 @@ impl Keys {
 
     /// Tells of thresholds that a plan has reached.
     pub(crate) fn tell(&self, level: &KeyId, crossed: &[Crossing]) {
-        if !crossed.is_empty()
-            && let Some(listener) = self.listener.0.get()
-        {
-            listener(level, LateEvent::Crossed(crossed));
+        if !crossed.is_empty() {
+            // One may add another.
+            let listeners = self.listeners.0.read().clone();
+            for listener in &listeners {
+                listener(level, LateEvent::Crossed(crossed));
+            }
         }
     }
 }

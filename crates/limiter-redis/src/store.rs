@@ -195,7 +195,7 @@ impl Store for RedisStore {
     }
 
     fn listen(&self, listener: Listener) {
-        self.keys.listener.set(listener);
+        self.keys.listeners.add(listener);
     }
 
     /// On a cluster, the master of the slot of the access key's pointer, which is seldom that of the key.

@@ -5,5 +5,6 @@ mod journal;
 mod many_keys;
 mod memory_bound;
 mod no_allocation;
+mod plans;
 mod remembered;
 mod snapshot;

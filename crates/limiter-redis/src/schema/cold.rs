@@ -11,7 +11,7 @@
 //!
 //! The field `g` begins with format 1, flags 1, expiry 7, thresholds 4, generations 4, the name of the time zone 1 + n, 7 of
 //! the parallel limit of other assets, if they have one (with it alone they have no field of their own), and of a key with a plan
-//! the workspace and the name of the plan, each 1 + n, and the version that the key has taken, 7.
+//! the workspace and the name of the plan, each 1 + n, when it was created, 7, and the version that the key has taken, 7.
 
 use limiter_core::{
     AssetId, KeyKind, KeySettings, KeyState, Limit, Limits, MAX_COUNT, Pending, Record, ScopeId,
@@ -44,11 +44,12 @@ pub(crate) fn write_global(state: &KeyState) -> Vec<u8> {
     if let Some(limit) = state.parallel_limit(&ScopeId::OTHER) {
         push_int::<7>(&mut bytes, limit.cast_signed());
     }
-    if let Some(TakenPlan { workspace, name, version }) = &settings.plan {
+    if let Some(TakenPlan { workspace, name, created_at, version }) = &settings.plan {
         for text in [workspace.as_str(), name.as_str()] {
             bytes.push(text.len() as u8);
             bytes.extend(text.as_bytes());
         }
+        push_int::<7>(&mut bytes, created_at.unix_ms());
         push_int::<7>(&mut bytes, version.cast_signed());
     }
     write_scope(&mut bytes, state.global(), true, state.parallel_limit(&ScopeId::GLOBAL));
@@ -175,6 +176,7 @@ fn read_taken(reader: &mut Reader<'_>) -> Result<TakenPlan, Misread> {
     Ok(TakenPlan {
         workspace: workspace.parse().map_err(|_| NO_PLAN)?,
         name: name.parse().map_err(|_| NO_PLAN)?,
+        created_at: timestamp(reader.int::<7>()?)?,
         version: reader.count()?,
     })
 }
