@@ -32,12 +32,15 @@ pub(crate) struct Cell {
 pub(crate) struct Attached {
     /// Its plan.
     pub(crate) planned: Option<Planned>,
-    /// The ledger of its calls, if any reserved or had an id.
-    pub(crate) ledger: Option<Ledger>,
+    /// The ledger of its calls, if any reserved or had an id. Boxed: a key with a plan alone has none.
+    pub(crate) ledger: Option<Box<Ledger>>,
 }
 
 impl Attached {
-    pub(crate) fn boxed(planned: Option<Planned>, ledger: Option<Ledger>) -> Option<Box<Self>> {
+    pub(crate) fn boxed(
+        planned: Option<Planned>,
+        ledger: Option<Box<Ledger>>,
+    ) -> Option<Box<Self>> {
         let is_any = planned.is_some() || ledger.is_some();
         is_any.then(|| Box::new(Self { planned, ledger }))
     }

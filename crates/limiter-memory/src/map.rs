@@ -186,7 +186,7 @@ impl CellMap {
         id: KeyId,
         state: KeyState,
         planned: Option<Planned>,
-        ledger: Option<Ledger>,
+        ledger: Option<Box<Ledger>>,
     ) {
         let serial = self.inserted.fetch_add(1, Ordering::Relaxed);
         let (shard, hash) = self.place_of(&id);

@@ -56,7 +56,7 @@ pub(crate) struct CopiedCell {
 
 impl CopiedCell {
     pub(crate) fn of(cell: &Cell) -> Self {
-        let ledger = cell.attached.as_ref().and_then(|attached| attached.ledger.as_ref());
+        let ledger = cell.attached.as_ref().and_then(|attached| attached.ledger.as_deref());
         let ledger = ledger.map(SavedLedger::from);
         Self { id: cell.id.clone(), state: cell.state.clone(), ledger }
     }

@@ -150,7 +150,12 @@ impl MemoryStoreBuilder {
             let own = directory.get(&id).and_then(|key| key.own.as_ref());
             let planned = directory.plans.planned(&workspace, own);
             let state = saved.state.keeping_history(store.history_days);
-            store.cells.insert(id, state, planned, saved.ledger.map(Into::into));
+            store.cells.insert(
+                id,
+                state,
+                planned,
+                saved.ledger.map(|ledger| Box::new(ledger.into())),
+            );
         }
         drop(directory);
         for change in changes {
