@@ -30,7 +30,7 @@ fn a_key_with_a_plan_takes_little_more_than_one_with_limits_of_its_own() {
     let own = bytes_each(&|name| named(name).with_global(limits.clone()));
     let planned = bytes_each(&|name| named(name).with_plan("free".parse().unwrap()));
     println!("{own} bytes for a key with limits of its own, {planned} for one with a plan");
-    assert!(planned <= own + own / 4, "{own} and {planned} bytes");
+    assert!(planned <= own + own / 16, "{own} and {planned} bytes");
 }
 
 fn member(id: &KeyId, config: KeyConfig) -> NewRecord {
