@@ -239,7 +239,7 @@ fn plans_meet_every_kind_of_answer() {
     for (name, histories) in [("random", random), ("enumerated", planned_world(3).collect())] {
         let mut met = BTreeMap::<String, usize>::new();
         for history in &histories {
-            // What a plan changes is what differs in the answers of a model whose plans stay as they were first.
+            // A second model never changes a plan: where its answers differ, a changed plan took effect.
             let (mut model, mut stays) = (Model::new(), Model::new());
             let mut plans = BTreeSet::new();
             for operation in history {

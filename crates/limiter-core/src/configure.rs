@@ -257,8 +257,8 @@ impl Change {
         Self { operation, scopes: Vec::new(), dropped: Vec::new(), after, crossed: Vec::new() }
     }
 
-    /// Notes the plan that the key has from now on. A change of the plan alone is one of the global record too: whoever knows
-    /// the record as it was must notice.
+    /// Sets the plan of the key. A change of the plan alone is a change of the global record too: a process that has
+    /// the old record at hand must see that it is stale.
     fn with_plan(mut self, before: &KeyState, plan: Option<&StoredPlan>, now: Timestamp) -> Self {
         self.after.set_plan(plan.map(StoredPlan::taken));
         if self.scopes.is_empty() && self.after.plan() != before.plan() {

@@ -16,7 +16,7 @@ use crate::thresholds::Thresholds;
 use crate::window::Window;
 use crate::zone::TimeZone;
 
-/// What the keys and groups of a plan have in common: limits, thresholds and a time zone.
+/// A named part of a configuration that many keys and groups share: limits, thresholds and a time zone.
 ///
 /// Limits of a key replace the plan's for the same scope, window and unit, and one that is
 /// [unlimited](crate::LimitsBuilder::unlimited) lifts it. A changed plan is one write, however many keys have it: each takes
@@ -41,7 +41,7 @@ pub struct Plan {
     pub global: Limits,
     /// The assets that are listed, with their limits.
     pub assets: BTreeMap<AssetId, Limits>,
-    /// What calls of assets that are not listed may do. Limits of a key's own replace `Denied`.
+    /// The rule for calls of assets that are not listed. A key that sets limits for them is not denied.
     pub other: Other,
     /// The thresholds of keys that have none of their own; `None` for those of the limiter.
     pub thresholds: Option<Thresholds>,
@@ -116,7 +116,7 @@ pub struct TakenPlan {
     pub workspace: WorkspaceId,
     /// Its name.
     pub name: PlanName,
-    /// When it was created: a plan that was deleted and created again is another one, whose versions begin anew.
+    /// When the plan was created. A plan that is deleted and created again starts at version 1, and this tells the two apart.
     pub created_at: Timestamp,
     /// The version that was taken.
     pub version: u64,
@@ -534,7 +534,7 @@ mod tests {
         assert_eq!((limit(&second), limit(&third)), (Some(7), Some(9)));
     }
 
-    /// Whoever prepares operations from the record as it was must notice.
+    /// A process that has the old record at hand must see that it is stale.
     #[test]
     fn a_version_that_changes_nothing_for_a_key_is_an_operation_on_its_record() {
         let first = saved(None, &update(Plan::default().with_global(requests(5))));

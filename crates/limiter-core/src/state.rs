@@ -49,13 +49,13 @@ pub struct KeyState {
     pub(crate) zone: TimeZone,
     /// Parallel limits and the slots that are held, if there are any.
     pub(crate) parallel: Option<Box<ParallelScopes>>,
-    /// What no decision looks at.
-    beside: Option<Box<Beside>>,
+    /// Its plan and its history, if it has either. No decision reads them.
+    extras: Option<Box<PlanAndHistory>>,
 }
 
-/// What a key may have beside its limits and counts.
+/// The plan and the history of a key.
 #[derive(Clone, Debug, Default)]
-struct Beside {
+struct PlanAndHistory {
     /// The plan that it has, as it took it last.
     plan: Option<TakenPlan>,
     /// Days that have ended, for a store that keeps the history here.
@@ -147,7 +147,7 @@ pub struct KeySettings {
     pub plan: Option<TakenPlan>,
 }
 
-impl Beside {
+impl PlanAndHistory {
     fn boxed(plan: Option<TakenPlan>, closed: Option<ClosedDays>) -> Option<Box<Self>> {
         let is_any = plan.is_some() || closed.is_some();
         is_any.then(|| Box::new(Self { plan, closed }))
@@ -252,7 +252,7 @@ impl KeyState {
             generations: FIRST_GENERATION,
             zone,
             parallel: None,
-            beside: Beside::boxed(plan.map(StoredPlan::taken), None),
+            extras: PlanAndHistory::boxed(plan.map(StoredPlan::taken), None),
         };
         for (id, limits) in &config.assets {
             let scope = state.begun(limits, thresholds, now);
@@ -309,30 +309,30 @@ impl KeyState {
             generations,
             zone: time_zone,
             parallel: None,
-            beside: Beside::boxed(plan, None),
+            extras: PlanAndHistory::boxed(plan, None),
         })
     }
 
     /// Keeps the accounts of days that end, for this many days, today included.
     #[must_use]
     pub fn keeping_history(mut self, days: u16) -> Self {
-        let beside = self.beside.get_or_insert_default();
-        let closed = beside.closed.take().map_or_else(Vec::new, |closed| closed.days);
+        let extras = self.extras.get_or_insert_default();
+        let closed = extras.closed.take().map_or_else(Vec::new, |closed| closed.days);
         let kept = days.min(DayHistory::MOST_DAYS);
-        beside.closed = Some(ClosedDays { days: closed, kept });
+        extras.closed = Some(ClosedDays { days: closed, kept });
         self
     }
 
     /// Returns the days that have ended, for a store that keeps the history elsewhere.
     pub fn closed_days(&self) -> impl Iterator<Item = &ClosedDay> {
-        let closed = self.beside.as_ref().and_then(|beside| beside.closed.as_ref());
+        let closed = self.extras.as_ref().and_then(|extras| extras.closed.as_ref());
         closed.into_iter().flat_map(|closed| &closed.days)
     }
 
     /// Returns the history of the last days, the oldest first and today at the end.
     #[must_use]
     pub fn history(&self, days: u16, now: Timestamp) -> Vec<DayHistory> {
-        let closed = self.beside.as_ref().and_then(|beside| beside.closed.as_ref());
+        let closed = self.extras.as_ref().and_then(|extras| extras.closed.as_ref());
         let days = days.min(closed.map_or(1, |closed| closed.kept));
         DayHistory::of(
             self,
@@ -343,7 +343,7 @@ impl KeyState {
     }
 
     pub(crate) fn close(&mut self, day: ClosedDay, now: Timestamp) {
-        let closed = self.beside.as_mut().and_then(|beside| beside.closed.as_mut());
+        let closed = self.extras.as_mut().and_then(|extras| extras.closed.as_mut());
         let Some(closed) = closed else { return };
         // A row of days more than are asked for: days have up to 25 hours.
         let kept_ms = i64::from(closed.kept).saturating_add(1).saturating_mul(25 * 3_600_000);
@@ -418,12 +418,12 @@ impl KeyState {
     #[must_use]
     #[inline]
     pub fn plan(&self) -> Option<&TakenPlan> {
-        self.beside.as_ref()?.plan.as_ref()
+        self.extras.as_ref()?.plan.as_ref()
     }
 
     pub(crate) fn set_plan(&mut self, plan: Option<TakenPlan>) {
-        let closed = self.beside.take().and_then(|beside| beside.closed);
-        self.beside = Beside::boxed(plan, closed);
+        let closed = self.extras.take().and_then(|extras| extras.closed);
+        self.extras = PlanAndHistory::boxed(plan, closed);
     }
 
     /// Returns the generation of the newest counting of a scope.
@@ -659,7 +659,7 @@ impl KeyState {
             other: self.other.clone().filter(|_| located.id.is_some()),
             zone: self.zone.clone(),
             parallel: None,
-            beside: None,
+            extras: None,
             ..*self
         }
     }
@@ -825,8 +825,8 @@ impl From<KeyState> for SavedState {
                 .collect(),
             plan: state.plan().cloned(),
             history: state
-                .beside
-                .and_then(|beside| beside.closed)
+                .extras
+                .and_then(|extras| extras.closed)
                 .map(|closed| (closed.kept, closed.days)),
             time_zone: state.zone,
         }
@@ -862,7 +862,7 @@ impl TryFrom<SavedState> for KeyState {
             state.hold_slot(of, (key, id), until);
         }
         if let Some((kept, days)) = saved.history {
-            state.beside.get_or_insert_default().closed = Some(ClosedDays { days, kept });
+            state.extras.get_or_insert_default().closed = Some(ClosedDays { days, kept });
         }
         Ok(state)
     }

@@ -23,11 +23,11 @@ pub(crate) struct Cell {
     /// The slot of the group that it belongs to.
     pub(crate) group: u32,
     pub(crate) state: KeyState,
-    /// What few keys have.
+    /// Its plan and its ledger, if it has either.
     pub(crate) attached: Option<Box<Attached>>,
 }
 
-/// What is attached to few cells.
+/// The plan and the ledger of a cell. Most cells have neither.
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
     /// Its plan.

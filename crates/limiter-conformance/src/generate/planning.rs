@@ -17,7 +17,7 @@ pub(super) fn actions() -> BoxedStrategy<Action> {
     .boxed()
 }
 
-/// Mostly the first, so that changes of a plan and keys that have it meet; rarely one that nobody made.
+/// The label of a plan. Most histories change the plan that their keys have; few name one that does not exist.
 pub(super) fn labels() -> BoxedStrategy<String> {
     weighted(&[(20, "free"), (8, "pro"), (1, "gone")])
 }

@@ -54,7 +54,7 @@ pub(super) type AdmittedBy = BTreeMap<ScopeName, Vec<Admitted>>;
 pub(super) enum Manner {
     /// In the windows as they stand.
     AtOnce,
-    /// In the window after the one of now.
+    /// The next window of its kind.
     WithTheNext,
     /// The same, but windows that have ended stay as they are: the next one has the limits from its first step on.
     AtTheFirstStep,

@@ -7,7 +7,7 @@ use crate::replay::{Rule, Scope as RuleScope, ScopeName};
 use super::remembered::Remembered;
 use super::scope::RuleState;
 
-/// What holds a slot: a reservation of one key. A key that is created again is another key.
+/// A reservation that holds a slot, by its key and its id. A key that is created again is another key.
 #[derive(Clone, Debug)]
 pub(super) struct Holder {
     call: String,
