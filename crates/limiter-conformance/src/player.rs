@@ -71,7 +71,7 @@ pub struct Player {
 /// The thresholds that the store has reached outside of an answer since the last operation, by level.
 type Late = Arc<Mutex<Vec<(KeyId, Vec<Crossing>)>>>;
 
-/// The key of a label, also after its deletion: it is the engine that answers for a deleted key.
+/// The key of a label, also before it is made and after its deletion: it is the engine that answers for such a key.
 #[derive(Debug)]
 struct Labelled {
     id: KeyId,
@@ -179,6 +179,9 @@ impl Player {
         }
         self.clock.set(request::instant(operation.at));
         self.move_on().await?;
+        if let Some(key) = operation.action.key() {
+            self.meet(key)?;
+        }
         let answer = match &operation.action {
             Action::Create(create) => self.create(create).await,
             Action::Update(update) => self.update(update).await,
@@ -252,17 +255,29 @@ impl Player {
         group.and_then(|group| group.child(segment).ok()).unwrap_or_else(|| self.nobody.clone())
     }
 
+    /// Draws a segment for the label of a key that nobody made, beneath a group of this file.
+    fn meet(&mut self, label: &str) -> Result<(), PlayError> {
+        let group = parent(label).and_then(|group| self.keys.get(group));
+        let group = group.filter(|group| group.lives && self.history.is_none());
+        let Some(group) = group.map(|group| group.id.clone()) else { return Ok(()) };
+        let is_of_it = |known: &Labelled| known.lives || known.id.group().as_ref() == Some(&group);
+        if !self.keys.get(label).is_some_and(is_of_it)
+            && let Ok(id) = group.child(random_segment()?)
+        {
+            self.keys.insert(label.to_owned(), Labelled { id, lives: false });
+        }
+        Ok(())
+    }
+
     fn called<'a>(&self, label: &'a str) -> Called<'a> {
         Called { label, id: self.key(label) }
     }
 
     async fn create(&mut self, create: &Create) -> Result<Answer, PlayError> {
-        let plan = match &create.plan {
-            Some(label) => Some(self.plan_name(label)?),
-            None => None,
-        };
-        let config = request::config(create, &format!("key {}", self.made), plan)?;
-        if let Some(plan) = &config.plan {
+        let named = [create.plan.as_ref(), create.open.as_ref()];
+        let named = self.plan_names(named)?;
+        let config = request::config(create, &format!("key {}", self.made), named)?;
+        for plan in [&config.plan, &config.open].into_iter().flatten() {
             self.store.keys_as(&self.admin).plan(plan).await?;
         }
         if self.keys.get(&create.key).is_some_and(|labelled| labelled.lives) {
@@ -294,19 +309,16 @@ impl Player {
 
     /// Reads the configuration, changes what the line names, and saves it at the version that was read.
     async fn update(&mut self, update: &Update) -> Result<Answer, PlayError> {
-        let plan = match update.plan.value() {
-            Some(label) => Some(self.plan_name(label)?),
-            None => None,
-        };
-        // Its bounds come first, before the plan and the key are looked up.
-        request::apply(update, plan.clone(), &mut KeyConfig::named("any")?)?;
+        let named = self.plan_names([update.plan.value(), update.open.value()])?;
+        // Its bounds come first, before the plans and the key are looked up.
+        request::apply(update, named.clone(), &mut KeyConfig::named("any")?)?;
         let keys = self.store.keys_as(&self.admin);
-        if let Some(plan) = &plan {
+        for plan in named.iter().flatten() {
             keys.plan(plan).await?;
         }
         let record = keys.get(&self.key(&update.key)).await?;
         let mut config = record.config.clone();
-        request::apply(update, plan, &mut config)?;
+        request::apply(update, named, &mut config)?;
         let version = update.version.unwrap_or(record.version);
         let updated = match update.effective {
             Effective::Next => keys.update(&record.id, version, &config).await?,
@@ -407,6 +419,14 @@ impl Player {
         let name = self.plan_name(label)?;
         self.store.keys_as(&self.admin).delete_plan(&name).await?;
         Ok(Answer::Ok)
+    }
+
+    fn plan_names(
+        &mut self,
+        labels: [Option<&String>; 2],
+    ) -> Result<[Option<PlanName>; 2], PlayError> {
+        let [plan, open] = labels.map(|label| label.map(|label| self.plan_name(label)).transpose());
+        Ok([plan?, open?])
     }
 
     /// Returns the name of the plan with a label, living or not. No other history of the store has it.

@@ -60,6 +60,7 @@ mod key;
 mod key_races;
 mod making_groups;
 mod managing_plans;
+mod open_groups;
 mod other_assets;
 mod owning;
 mod parallel;
@@ -162,6 +163,7 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
         ("key_races", key_races::stories),
         ("making_groups", making_groups::stories),
         ("managing_plans", managing_plans::stories),
+        ("open_groups", open_groups::stories),
         ("other_assets", other_assets::stories),
         ("owning", owning::stories),
         ("parallel", parallel::stories),

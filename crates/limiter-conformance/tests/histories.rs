@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use limiter_conformance::generate::{
-    grouped_world, histories, histories_with_groups, histories_with_plans,
-    histories_with_reservations, parallel_world, planned_world, reserved_world, small_world,
+    grouped_world, histories, histories_with_groups, histories_with_open_groups,
+    histories_with_plans, histories_with_reservations, parallel_world, planned_world,
+    reserved_world, small_world,
 };
 use limiter_conformance::model::{Bounds, Model};
 use limiter_conformance::replay::{
@@ -20,6 +21,7 @@ proptest! {
             histories(1..60).boxed(),
             histories_with_groups(1..60).boxed(),
             histories_with_plans(1..60).boxed(),
+            histories_with_open_groups(1..60).boxed(),
         ]
     ) {
         let mut model = Model::new();
@@ -59,6 +61,7 @@ proptest! {
             histories_with_reservations(1..30).boxed(),
             histories_with_groups(1..30).boxed(),
             histories_with_plans(1..30).boxed(),
+            histories_with_open_groups(1..30).boxed(),
         ]
     ) {
         for (line, operation) in to_jsonl(&history).lines().zip(&history) {

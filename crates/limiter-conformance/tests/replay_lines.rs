@@ -671,7 +671,7 @@ fn what_comes_later_is_refused_with_a_sentence() {
             r#"{"at":1,"op":"create","key":"k","kind":"team"}"#,
             "expected `member`, `admin` or `group`",
         ),
-        (r#"{"at":1,"op":"create","key":"k","open":"free"}"#, "`open` is not supported yet"),
+        (r#"{"at":1,"op":"create","key":"k","open":7}"#, "in `open`: expected a string"),
         (
             r#"{"at":1,"op":"create","key":"k","global":{"limits":{"day/tokens":"endless"}}}"#,
             "expected a whole number from 0, or `unlimited`",
@@ -759,6 +759,18 @@ fn plans_and_what_lifts_them_are_read_and_written() {
             Action::Update(update(Change::Set("pro".to_owned()))),
         ),
         (r#""op":"update","key":"k","plan":null"#, Action::Update(update(Change::Clear))),
+        (
+            r#""op":"create","key":"k","kind":"member","open":"free""#,
+            Action::Create(Create { open: Some("free".to_owned()), ..member("k") }),
+        ),
+        (
+            r#""op":"update","key":"k","open":"pro""#,
+            Action::Update(Update { open: Change::Set("pro".to_owned()), ..update(Change::Keep) }),
+        ),
+        (
+            r#""op":"update","key":"k","open":null"#,
+            Action::Update(Update { open: Change::Clear, ..update(Change::Keep) }),
+        ),
     ] {
         let (line, operation) = (format!(r#"{{"at":1,{line}}}"#), Operation { at: 1, action });
         assert_eq!(read(&line).unwrap(), operation);
@@ -784,6 +796,7 @@ fn member(key: &str) -> Create {
         key: key.to_owned(),
         kind: KeyKind::Member,
         plan: None,
+        open: None,
         global: Limits::default(),
         parallel: None,
         assets: BTreeMap::new(),

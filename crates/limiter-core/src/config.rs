@@ -56,6 +56,10 @@ pub struct KeyConfig {
     /// The plan whose limits it has, if any. Its own limits replace those of the plan for the same scope, window and unit, and
     /// its own thresholds replace the plan's.
     pub plan: Option<PlanName>,
+    /// Of a group, the plan of keys directly beneath it that nobody registered: with it the group is *open*, and such a key may
+    /// make calls. An open group limits its requests per minute, hour or day itself, and is not in shadow mode; the plan has
+    /// no limits per week, per month or for ever.
+    pub open: Option<PlanName>,
     /// Limits over all calls of the key. The limit of credits for ever is its budget.
     pub global: Limits,
     /// The assets that are listed, with their limits. One without limits is only counted.
@@ -132,6 +136,7 @@ impl KeyConfig {
         Self {
             name,
             plan: None,
+            open: None,
             global: Limits::NONE,
             assets: BTreeMap::new(),
             other: Other::Limited(Limits::NONE),
@@ -143,10 +148,22 @@ impl KeyConfig {
         }
     }
 
+    /// Creates the configuration of an unregistered key: it has no name, and nothing but the plan with which its group is open.
+    #[must_use]
+    pub const fn of_unregistered() -> Self {
+        Self::new(KeyName::NONE)
+    }
+
     /// Gives it a plan.
     #[must_use]
     pub fn with_plan(self, plan: PlanName) -> Self {
         Self { plan: Some(plan), ..self }
+    }
+
+    /// Opens a group to keys that nobody registered: those directly beneath it have this plan.
+    #[must_use]
+    pub fn with_open(self, plan: PlanName) -> Self {
+        Self { open: Some(plan), ..self }
     }
 
     /// Sets the limits over all calls. A budget that was set stays, unless these limits have one of their own (credits
@@ -305,6 +322,10 @@ struct RawConfig {
     /// The plan whose limits it has; none if left out. Limits of its own replace the plan's, and `"unlimited"` lifts one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     plan: Option<PlanName>,
+    /// Of a group, the plan of keys directly beneath it that nobody registered, which may make calls then. Such a group limits
+    /// its requests per minute, hour or day itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    open: Option<PlanName>,
     /// Limits over all calls; none if left out.
     #[serde(default)]
     global: Limits,
@@ -336,11 +357,13 @@ struct RawConfig {
 
 impl Serialize for KeyConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { name, plan, global, assets, other, expires_at, time_zone, .. } = self.clone();
+        let Self { name, plan, open, global, assets, other, expires_at, time_zone, .. } =
+            self.clone();
         let Self { thresholds, shadow, labels, .. } = self.clone();
         let raw = RawConfig {
             name,
             plan,
+            open,
             global: global.without_budget(),
             assets,
             other,
@@ -367,7 +390,7 @@ crate::openapi::open_schema_of!(KeyConfig, RawConfig);
 
 impl RawConfig {
     fn config(self) -> Result<KeyConfig, InvalidValue> {
-        let Self { name, plan, global, assets, other, budget, expires_at, .. } = self;
+        let Self { name, plan, open, global, assets, other, budget, expires_at, .. } = self;
         let Self { time_zone, thresholds, shadow, labels, .. } = self;
         if budget.is_some() && global.get(Window::Ever, Unit::Credits).is_some() {
             return Err(InvalidValue::Inconsistent {
@@ -377,6 +400,7 @@ impl RawConfig {
         let config = KeyConfig {
             name,
             plan,
+            open,
             global,
             assets,
             other,

@@ -11,7 +11,7 @@ use crate::levels::LevelSet;
 use crate::limits::Limits;
 use crate::meter::{ANY, Ladder, STOPS, Stops, Take};
 use crate::operation::{CellStep, Guard, Operation, Origin, Step, Takes, WindowStep, apply};
-use crate::plan::{self, StoredPlan};
+use crate::plan::{self, StoredPlan, TakenPlan};
 use crate::prepare::{Rolls, Staged};
 use crate::record::{ACCOUNT, Counted, Record, Span};
 use crate::rule::Unit;
@@ -45,6 +45,8 @@ struct Wanted<'a> {
     effective: Effective,
     /// Whether the windows stay as they stand: a window that has ended takes the limits when it is next written.
     stays: bool,
+    /// Whether a limit of the day that is new at once starts at what the account of the day has counted.
+    has_account: bool,
     /// The zone of the key from now on, if it is another.
     zone: Option<&'a TimeZone>,
     now: Timestamp,
@@ -104,20 +106,27 @@ impl KeyState {
         Ok(change.with_plan(self, plan, now))
     }
 
-    /// Returns whether the key has this plan, but has not taken this version yet.
+    /// Returns whether the key has this plan, but has not taken this version yet. An unregistered key has the plan with which
+    /// its group is open now, whichever it has taken before.
     #[must_use]
     pub fn is_behind(&self, plan: &StoredPlan) -> bool {
-        self.plan().is_some_and(|taken| taken.is_behind(plan))
+        let is_other = |taken: &TakenPlan| !self.is_registered() && taken.name != plan.name;
+        self.plan().is_some_and(|taken| taken.is_behind(plan) || is_other(taken))
     }
 
     /// Prepares the change to the latest version of its plan; `own` is its configuration. A window takes the plan as it is at
     /// the first step in it: one that has ended is not moved, so that the next one has the limits from its start. Changes that
-    /// come at once do so.
+    /// come at once do so. An unregistered key that [begins anew](Self::begins_anew) has no operation: its records are others.
     #[must_use]
     pub fn take(&self, own: &KeyConfig, plan: &StoredPlan, now: Timestamp) -> Change {
+        if self.begins_anew(now) {
+            return Change { after: self.begun_anew(plan, now), ..Change::none(self) };
+        }
+        let is_other = self.plan().is_some_and(|taken| taken.name != plan.name);
         let taken = self.plan().filter(|taken| taken.created_at == plan.created_at);
         let taken = taken.map_or(0, |taken| taken.version);
-        let effective = if plan.at_once > taken { Effective::Now } else { Effective::Next };
+        let is_at_once = !is_other && plan.at_once > taken;
+        let effective = if is_at_once { Effective::Now } else { Effective::Next };
         let (config, stays) = (plan::in_force(own, Some(plan)), effective == Effective::Next);
         let change = self.change_to(&config, plan.thresholds, effective, stays, now);
         // With more assets than it can count it keeps the limits that it has.
@@ -142,6 +151,7 @@ impl KeyState {
         change.after.denies_other = config.other == Other::Denied;
         change.after.own_thresholds = config.thresholds.is_some();
         change.after.zone = config.time_zone.clone();
+        change.after.set_opens(config.open.clone());
         change.after = change.after.with_parallel_limits(config.parallel_limits());
         let none = Limits::NONE;
         let wanted = |limits, keeps| Wanted {
@@ -150,6 +160,7 @@ impl KeyState {
             thresholds: config.thresholds.unwrap_or(thresholds),
             effective,
             stays,
+            has_account: self.is_registered(),
             zone: (config.time_zone != self.zone).then_some(&config.time_zone),
             now,
         };
@@ -205,6 +216,7 @@ impl KeyState {
         (global, assets, other)
             == (config.global.clone(), config.assets.clone(), config.other.clone())
             && (self.expires_at(), self.shadow) == (config.expires_at, config.shadow)
+            && self.opens() == config.open.as_ref()
             && self.zone == config.time_zone
             && self.own_thresholds == config.thresholds.is_some()
             && self.thresholds() == config.thresholds.unwrap_or(thresholds)
@@ -263,7 +275,7 @@ impl Change {
         self.after.set_plan(plan.map(StoredPlan::taken));
         if self.scopes.is_empty() && self.after.plan() != before.plan() {
             let staged = Staged::unmoved(&before.global, now);
-            let (step, takes) = staged.step_to(&staged.record);
+            let (step, takes) = staged.step_to(&staged.record, before.is_registered());
             self.put(before, Place::Global, &staged, step, takes, staged.record.clone());
         }
         self
@@ -281,7 +293,7 @@ impl Change {
         // A scope that nothing keeps is closed with its day.
         let is_over = !wanted.keeps
             && wanted.limits.amounts().is_empty()
-            && before.record.span(Window::Day).end <= wanted.now
+            && (before.record.span(Window::Day).end <= wanted.now || !wanted.has_account)
             && !before.at(wanted.now, &state.zone).has_limits();
         if !moves && !rearms && !is_over && place != Place::Global {
             return;
@@ -312,7 +324,8 @@ impl Change {
                     for limit in limits.iter() {
                         // Credits for ever are counted over all calls, also without a budget.
                         let is_new = template.meter(window, limit.unit).is_none();
-                        if is_new && from_account(window, limit.unit).is_none() {
+                        let account = from_account(window, limit.unit);
+                        if is_new && account.filter(|_| wanted.has_account).is_none() {
                             since.retain(|(of, unit, _)| (*of, *unit) != (window, limit.unit));
                             since.push((window, limit.unit, changes));
                         }
@@ -326,7 +339,7 @@ impl Change {
             }
         }
         template.thresholds = wanted.thresholds;
-        let (step, takes) = staged.step_to(&template);
+        let (step, takes) = staged.step_to(&template, wanted.has_account);
         self.put(state, place, &staged, step, takes, template);
         self.set_rare(place, pending, changes, since);
     }
@@ -413,7 +426,8 @@ impl Change {
             let old = before.places().find(|old| before.id_at(*old) == after.id_at(*place));
             !after.is_kept(*place)
                 && scope.is_some_and(|scope| !scope.has_limits())
-                && old.is_some_and(|old| day(before, old) < day(after, *place))
+                && (!before.is_registered()
+                    || old.is_some_and(|old| day(before, old) < day(after, *place)))
         };
         let ended: Vec<Place> = after.places().filter(ended).collect();
         for place in ended.into_iter().rev() {
@@ -430,7 +444,7 @@ impl Change {
 
 impl Staged {
     /// Returns the step to a record of other limits or thresholds, and what it takes from each cell.
-    fn step_to(&self, template: &Record) -> (Step, Takes) {
+    fn step_to(&self, template: &Record, has_account: bool) -> (Step, Takes) {
         let mut step = self.step(true);
         let mut takes = Takes::new();
         let stored = std::mem::take(&mut step.windows);
@@ -451,7 +465,7 @@ impl Staged {
             };
             let mut cells = SmallVec::new();
             for (place, counted) in template.counted_in(window).enumerate() {
-                let (cell, take) = self.cell_to(window, place, counted, template);
+                let (cell, take) = self.cell_to(window, place, counted, template, has_account);
                 cells.push(cell);
                 takes.push(take);
             }
@@ -467,6 +481,7 @@ impl Staged {
         place: usize,
         counted: Counted,
         template: &Record,
+        has_account: bool,
     ) -> (CellStep, Take) {
         let to = Stops::new(counted.limit, template.thresholds);
         let is_account = window == Window::Day && place < ACCOUNT.len();
@@ -475,7 +490,8 @@ impl Staged {
             let in_account = window == Window::Day && *at < ACCOUNT.len();
             it.unit == counted.unit && in_account == is_account
         });
-        let (origin, from, same) = match (kept, from_account(window, counted.unit)) {
+        let account = from_account(window, counted.unit).filter(|_| has_account);
+        let (origin, from, same) = match (kept, account) {
             (Some((at, it)), _) => {
                 let from = Stops::new(it.limit, self.record.thresholds);
                 // Other thresholds of a small limit may have the same stops. They have not fired yet.

@@ -90,6 +90,27 @@ impl Decision {
         rules.into_iter().flat_map(Rules::iter)
     }
 
+    /// Returns the state of the rules that a caller may see: those of groups are not for callers of a key that nobody
+    /// registered.
+    pub fn shown_rules(&self) -> impl Iterator<Item = RuleState> {
+        let rules = match self {
+            Self::Allowed(allowed) => Some(&allowed.rules),
+            Self::Denied(denied) => denied.exceeded().map(|exceeded| &exceeded.rules),
+        };
+        rules.into_iter().flat_map(Rules::shown)
+    }
+
+    /// Returns whether somebody registered the key, as far as the rules of the call tell: see
+    /// [`shown_rules`](Self::shown_rules).
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        let rules = match self {
+            Self::Allowed(allowed) => Some(&allowed.rules),
+            Self::Denied(denied) => denied.exceeded().map(|exceeded| &exceeded.rules),
+        };
+        !rules.is_some_and(|rules| rules.unregistered)
+    }
+
     /// Flags the answer as given by the caller's policy, without the store.
     pub fn degrade(self) -> Self {
         match self {
@@ -139,6 +160,19 @@ impl Decision {
     pub fn unchecked(now: Timestamp) -> Self {
         let allowed = Allowed::new(Rules::NONE, now);
         Self::Allowed(allowed.with(|extras| (extras.degraded, extras.unchecked) = (true, true)))
+    }
+
+    /// Denies a call of an unregistered key for which a store has no room.
+    #[cold]
+    pub fn too_many_keys(
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        most: u64,
+        retry_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Self {
+        let reason = DenialReason::TooManyKeys { most, retry_at };
+        Self::Denied(Denied::new(Some(key), asset, Some(now), reason))
     }
 
     /// Denies a call of a key that does not exist. `key` is `None` if only its access key is available.
@@ -221,6 +255,11 @@ impl Allowed {
     /// In the order of [`Rule`](crate::Rule).
     pub fn rules(&self) -> impl Iterator<Item = RuleState> {
         self.rules.iter()
+    }
+
+    /// Returns the state of the rules that a caller may see: see [`Decision::shown_rules`].
+    pub fn shown_rules(&self) -> impl Iterator<Item = RuleState> {
+        self.rules.shown()
     }
 
     /// Returns the rule with the smallest share of its limit left, if there is any rule.

@@ -55,6 +55,13 @@ pub enum DenialReason {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<KeyId>,
     },
+    /// Nobody registered the key, and the store keeps the counts of as many unregistered keys as it may.
+    TooManyKeys {
+        /// The most unregistered keys that the store keeps.
+        most: u64,
+        /// When there is room, if no other key takes it. Null if the bound is zero.
+        retry_at: Option<Timestamp>,
+    },
     /// At least one rule would have been broken that counts credits for ever.
     BudgetExhausted(Box<LimitExceeded>),
     /// At least one rule would have been broken.
@@ -79,6 +86,7 @@ impl DenialReason {
             Self::KeyExpired { .. } => "key_expired",
             Self::AdminKey => "admin_key",
             Self::AssetDenied { .. } => "asset_denied",
+            Self::TooManyKeys { .. } => "too_many",
             Self::BudgetExhausted(_) => "budget_exhausted",
             Self::RateLimited(_) => "rate_limited",
         }
@@ -153,10 +161,13 @@ impl Denied {
 
     /// Returns the first instant at which the same charge would be allowed if nothing else were consumed.
     ///
-    /// `None` if the reason is not a rule, or if the call [never fits](Self::never_fits).
+    /// `None` if the reason is neither a rule nor that there are too many keys, or if the call [never fits](Self::never_fits).
     #[must_use]
     pub fn retry_at(&self) -> Option<Timestamp> {
-        self.exceeded()?.retry_at()
+        match &self.reason {
+            DenialReason::TooManyKeys { retry_at, .. } => *retry_at,
+            _ => self.exceeded()?.retry_at(),
+        }
     }
 
     /// Returns whether a rule denies the call without a [`retry_at`](Self::retry_at). Waiting does not help then; a
@@ -170,8 +181,9 @@ impl Denied {
     /// a parallel limit is most often given back long before it expires, so that it counts for a second at most.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        let (exceeded, decided_at) = (self.exceeded()?, self.decided_at?);
-        let wait = exceeded.retry_at()?.since(decided_at);
+        let (retry_at, decided_at) = (self.retry_at()?, self.decided_at?);
+        let wait = retry_at.since(decided_at);
+        let Some(exceeded) = self.exceeded() else { return Some(wait) };
         let amounts = |violation: &Violation| !violation.rule.is_parallel();
         if !exceeded.violations().any(|violation| violation.rule.is_parallel()) {
             return Some(wait);
@@ -190,6 +202,17 @@ impl LimitExceeded {
     /// Returns the state of each rule, broken or not, without the charge.
     pub fn rules(&self) -> impl Iterator<Item = RuleState> {
         self.rules.iter()
+    }
+
+    /// Returns the state of the rules that a caller may see: see [`Decision::shown_rules`](crate::Decision::shown_rules).
+    pub fn shown_rules(&self) -> impl Iterator<Item = RuleState> {
+        self.rules.shown()
+    }
+
+    /// Returns whether a caller may see the figures of a violated rule: not those of a group, if nobody registered the key.
+    #[must_use]
+    pub const fn shows(&self, violation: &Violation) -> bool {
+        !self.rules.unregistered || violation.group.is_none()
     }
 
     /// Returns every rule that the charge would have broken, in the order of [`Rule`].
@@ -258,6 +281,16 @@ impl fmt::Display for Denied {
                     None => f.write_str("another"),
                 }
             }
+            DenialReason::TooManyKeys { most, retry_at } => {
+                write!(
+                    f,
+                    "the counts of {most} unregistered keys are kept, and there is room for no more"
+                )?;
+                match retry_at {
+                    Some(retry_at) => write!(f, ": retry at {retry_at}"),
+                    None => Ok(()),
+                }
+            }
             DenialReason::BudgetExhausted(exceeded) | DenialReason::RateLimited(exceeded) => {
                 self.fmt_exceeded(exceeded, f)
             }
@@ -269,6 +302,7 @@ impl Denied {
     fn fmt_exceeded(&self, exceeded: &LimitExceeded, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, violation) in exceeded.violations().enumerate() {
             let exceeds_limit = violation.exceeds_limit();
+            let is_shown = exceeded.shows(&violation);
             let Violation { group, rule: Rule { scope, measure }, used, limit, asked, resets_at } =
                 violation;
             let separator = if position == 0 { "" } else { "; " };
@@ -277,6 +311,9 @@ impl Denied {
             let scope = ScopeOf(group.as_ref(), &scope);
             let Measure::Amount(window, unit) = measure else {
                 match exceeds_limit {
+                    _ if !is_shown => {
+                        write!(f, "{separator}no more calls in parallel may be open")?
+                    }
                     false => write!(f, "{separator}{used} of {limit} calls in parallel are open")?,
                     true => write!(f, "{separator}at most {limit} calls in parallel are allowed")?,
                 }
@@ -289,6 +326,7 @@ impl Denied {
             let [used, limit, asked] = [used, limit, asked].map(|amount| Quantity(amount, unit));
             let (unit, window) = (unit.label(), Within(window));
             match exceeds_limit {
+                _ if !is_shown => write!(f, "{separator}no more {unit} {window} are left")?,
                 false => write!(f, "{separator}{used} of {limit} {unit} {window} are used")?,
                 true => write!(f, "{separator}at most {limit} {unit} {window} are allowed")?,
             }
@@ -343,8 +381,8 @@ impl From<LimitExceeded> for RawExceeded {
     fn from(exceeded: LimitExceeded) -> Self {
         let binding = exceeded.binding();
         Self {
-            rules: exceeded.rules.iter().collect(),
-            violated: exceeded.violations().collect(),
+            rules: exceeded.rules.shown().collect(),
+            violated: exceeded.violations().filter(|it| exceeded.shows(it)).collect(),
             binding: binding.as_ref().map(|violation| violation.rule),
             binding_group: binding.and_then(|violation| violation.group),
             charge: exceeded.charge,

@@ -8,8 +8,10 @@ use thiserror::Error;
 
 use crate::access_key::KeyPrefix;
 use crate::clock::Timestamp;
+use crate::limits::Within;
 use crate::names::{KeyId, PlanName};
 use crate::reservation::ReservationError;
+use crate::window::Window;
 
 /// A value that is malformed or out of bounds. It is refused on input, and nothing changes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -161,6 +163,34 @@ pub enum InvalidValue {
     TooManyPlans {
         /// The most there may be.
         max: usize,
+    },
+    /// A key that is to be open.
+    #[error(
+        "a key cannot be open to unregistered keys, only a group can: leave `open` out, or create a group"
+    )]
+    OpenKey,
+    /// An open group in shadow mode.
+    #[error(
+        "a group in shadow mode cannot be open: nothing would bound the keys that callers make up beneath it; \
+         close it first, or leave shadow mode"
+    )]
+    OpenInShadow,
+    /// An open group that does not limit its requests all the time.
+    #[error(
+        "an open group must limit its own requests per minute, hour or day, now and after the change: nothing else bounds the \
+         keys that callers make up beneath it; keep such a limit until another is in force, or close the group first"
+    )]
+    OpenUnlimited,
+    /// A plan of unregistered keys with limits of a long window.
+    #[error(
+        "the plan {plan:?} of unregistered keys has a limit {}: it may have limits per minute, hour and day alone",
+        Within(*.window)
+    )]
+    OpenPlan {
+        /// The plan.
+        plan: PlanName,
+        /// The window.
+        window: Window,
     },
     /// A word that is not one of the accepted ones.
     #[error("{text:?} is not a {what}: expected {expected}")]

@@ -114,7 +114,8 @@ fn take_in_groups(
         outer = Some(More::of_group(key, level, Rules::of_records(global, second, outer)));
     }
     let (global, second) = met(own, asset_in_own)?;
-    let rules = Rules::of_records(global, second, outer);
+    let mut rules = Rules::of_records(global, second, outer);
+    rules.unregistered = !own.is_registered();
     Some(Decision::Allowed(Allowed::new(rules, now)))
 }
 

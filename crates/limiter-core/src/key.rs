@@ -248,6 +248,7 @@ impl StoredKey {
         KeyConfig {
             name,
             plan: None,
+            open: state.opens().cloned(),
             global,
             assets,
             other,

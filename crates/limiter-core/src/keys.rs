@@ -11,10 +11,11 @@ use crate::config::{Effective, KeyConfig, KeyKind};
 use crate::error::{BoxError, InvalidValue, KeysError};
 use crate::history::DayHistory;
 use crate::key::{CreatedKey, KeyRecord};
+use crate::limits::Limits;
 use crate::managed::{ManagedAs, ManagedKey, Report};
 use crate::names::{KeyId, PlanName, WorkspaceId};
 use crate::new_key::{NewAccess, NewId, NewKey, Rotation};
-use crate::plan::{PlanRecord, PlanUpdate};
+use crate::plan::{Plan, PlanRecord, PlanUpdate};
 use crate::search::{Page, Search};
 use crate::store::{KeyRotation, KeyUpdate, NewRecord, Store, UpdatedKey};
 use crate::thresholds::Thresholds;
@@ -375,6 +376,29 @@ impl<'a> Keys<'a> {
         Err(refused)
     }
 
+    /// Opens a group to keys that nobody registered: each directly beneath it has these limits, and all of them together those
+    /// of the group. The plan and the group, both named like the path, are created, or changed with their next windows.
+    ///
+    /// # Errors
+    /// [`KeysError::Invalid`] if the group does not limit its requests per minute, hour or day, or each key has a limit of a
+    /// longer window; [`KeysError::NameTaken`] if a key or another group has this name; and as [`upsert`](Self::upsert).
+    pub async fn open(
+        &self,
+        group: KeyId,
+        each: Plan,
+        limits: Limits,
+    ) -> Result<KeyRecord, KeysError> {
+        let name = PlanName::new(group.as_str())?;
+        let config = KeyConfig::named(group.as_str())?.with_open(name.clone()).with_global(limits);
+        self.save_plan(PlanUpdate::new(name, each)).await?;
+        let upserted = self.upsert(NewKey::group(group.clone(), config), Effective::Next).await?;
+        let record = match upserted {
+            Upserted::Created(created) => created.record,
+            Upserted::Updated(updated) => updated.record,
+        };
+        if record.id == group { Ok(record) } else { Err(KeysError::NameTaken(group.to_string())) }
+    }
+
     /// Sets what a key has used to zero, in all windows that end: the answer to a customer who is stuck. What the day had
     /// counted stays in the history. Reservations of these windows find them closed.
     ///
@@ -514,7 +538,17 @@ impl<'a> Keys<'a> {
             return Ok(());
         }
         let workspace = self.managed().await?;
-        self.read(&workspace, id).await.map(drop)
+        match (self.read(&workspace, id).await, id.group()) {
+            // One that nobody registered belongs to the workspace of its group.
+            (Err(KeysError::NotFound(_)), Some(group)) => {
+                let group = self.read(&workspace, &group).await.map(drop);
+                group.map_err(|error| match error {
+                    KeysError::NotFound(_) => KeysError::NotFound(id.to_string()),
+                    error => error,
+                })
+            }
+            (found, _) => found.map(drop),
+        }
     }
 
     /// Reads the usage of the calling key itself.

@@ -258,6 +258,13 @@ impl Ledger {
         firsts.into_iter().flatten().min()
     }
 
+    /// Returns the first instant at which nothing is remembered any more; `None` if nothing is.
+    #[must_use]
+    pub fn last_forgotten_at(&self) -> Option<Timestamp> {
+        let lasts = [self.open.last(), self.ended.last(), self.checks.last(), self.records.last()];
+        lasts.into_iter().flatten().max()
+    }
+
     /// Remembers an open or ended reservation until a time, for a store that keeps it elsewhere.
     pub fn remember_reservation(
         &mut self,

@@ -60,6 +60,7 @@ mod meter;
 mod names;
 mod new_key;
 mod object;
+mod open;
 #[cfg(feature = "utoipa")]
 mod openapi;
 pub mod operation;

@@ -21,6 +21,7 @@ use crate::names::{AssetId, KeyId, RequestId};
 use crate::reservation::{self, ReservationError};
 use crate::state::KeyState;
 use crate::thresholds::Thresholds;
+use crate::window::Window;
 
 #[test]
 fn messages_are_as_listed() {
@@ -39,6 +40,7 @@ fn denials() -> Vec<Message> {
         KeyExpired { expired_at: NOON, group: None },
         AdminKey,
         AssetDenied { group: None },
+        TooManyKeys { most: 1_000_000, retry_at: Some(NOON) },
         BudgetExhausted(limited(budget("5.50"))),
         RateLimited(limited(Limits::builder().output_tokens_per_minute(10).requests_per_day(1))),
     });
@@ -76,6 +78,10 @@ fn invalid_values() -> Vec<Message> {
         TooManyLimits { count: 13, max: 12 },
         TooManyKeys { count: 1_001, max: 1_000 },
         TooManyPlans { max: 1_024 },
+        OpenKey,
+        OpenInShadow,
+        OpenUnlimited,
+        OpenPlan { plan: "free".parse().unwrap(), window: Window::Month },
         UnknownWord { what: "window", text: "year".to_owned(), expected: "minute, hour, day, week, month or ever" },
         Credits { text: "1,50".to_owned() },
         Threshold { percent: 101 },

@@ -235,6 +235,14 @@ impl KeyState {
         scopes.flat_map(|(scope, of)| of.open.unordered().map(move |(by, at, ())| (scope, by, at)))
     }
 
+    /// Returns the state with the slots that reservations hold in another one.
+    pub(crate) fn with_slots_of(mut self, other: &Self) -> Self {
+        for (scope, by, until) in other.slots() {
+            self.hold_slot(scope.clone(), by.clone(), until);
+        }
+        self
+    }
+
     /// Holds a slot for a reservation of this key and id, whatever the limit is, as a store that keeps slots elsewhere does.
     pub fn hold_slot(&mut self, scope: ScopeId, by: (KeyId, RequestId), until: Timestamp) {
         let parallel = self.parallel.get_or_insert_default();

@@ -310,6 +310,13 @@ pub(crate) fn in_force(own: &KeyConfig, plan: Option<&StoredPlan>) -> KeyConfig 
     }
 }
 
+/// A plan with these limits over all calls of each key.
+impl From<Limits> for Plan {
+    fn from(global: Limits) -> Self {
+        Self::default().with_global(global)
+    }
+}
+
 impl From<&StoredPlan> for PlanRecord {
     fn from(stored: &StoredPlan) -> Self {
         let StoredPlan { workspace, name, plan, version, created_at, changed_at, .. } =

@@ -229,7 +229,7 @@ impl Plan {
                     }
                 };
                 // One that ends here is closed, and counts its asset no more.
-                let is_dropped = current.is_over() && !state.is_kept(place);
+                let is_dropped = current.is_over(state) && !state.is_kept(place);
                 joins_other |= current.joins_other() || is_dropped;
             }
             self.scopes.push((LevelPlace { level, place }, staged));
@@ -242,7 +242,7 @@ impl Plan {
             state.scope_at(Place::Other).filter(|_| joins_other || admitted.is_some())
         {
             let staged = Staged::at(other, admitted, now, zone, rolls);
-            if staged.has_limits() || admitted.is_some() && !staged.is_over() {
+            if staged.has_limits() || admitted.is_some() && !staged.is_over(state) {
                 self.scopes.push((LevelPlace { level, place: Place::Other }, staged));
             } else {
                 self.is_valid_in((staged.from, staged.until));
@@ -315,8 +315,8 @@ impl Prepared {
     /// Returns the scopes that it drops, because their limits and their day have ended.
     pub fn dropped(&self, levels: &Levels<'_>) -> impl Iterator<Item = LevelPlace> + use<> {
         let over = |(at, staged): &(LevelPlace, Staged)| {
-            let kept = levels.states.get(at.level).is_none_or(|state| state.is_kept(at.place));
-            (staged.is_over() && !kept).then_some(*at)
+            let state = levels.states.get(at.level)?;
+            (staged.is_over(state) && !state.is_kept(at.place)).then_some(*at)
         };
         self.plan.scopes.iter().filter_map(over).collect::<SmallVec<[LevelPlace; 2]>>().into_iter()
     }
@@ -521,9 +521,9 @@ impl Staged {
         (self.from, self.until) = (self.from.max(from), self.until.min(until));
     }
 
-    /// Returns whether neither limits are left nor the day in which it counted.
-    pub(crate) fn is_over(&self) -> bool {
-        self.day_ended && !self.has_limits()
+    /// Returns whether neither limits are left nor, in a state that has an account, the day in which it counted.
+    pub(crate) fn is_over(&self, of: &KeyState) -> bool {
+        (self.day_ended || !of.is_registered()) && !self.has_limits()
     }
 
     pub(crate) fn has_limits(&self) -> bool {

@@ -383,6 +383,21 @@ impl Record {
         self.goes_on_ms = u32::try_from(length_ms).unwrap_or(u32::MAX);
     }
 
+    /// Returns whether a limit of a window that ends has counted anything in it.
+    pub(crate) fn has_counted_in(&self, window: Window) -> bool {
+        window.ends() && self.meters_in(window).any(|meter| meter.has_counted(self.thresholds))
+    }
+
+    /// Returns whether every window goes on at `now`, and the first limit has counted anything in one that ends.
+    #[inline]
+    pub(crate) fn limits_go_on(&self, now: Timestamp) -> bool {
+        let before_end = self.goes_until.unix_ms().wrapping_sub(now.unix_ms());
+        let goes_on = before_end.wrapping_sub(1).cast_unsigned() < self.goes_on_ms.into();
+        // Meters are in the order of their windows.
+        let first = self.meters.iter().next();
+        goes_on && first.is_some_and(|it| it.window().ends() && it.has_counted(self.thresholds))
+    }
+
     /// Charges a call that makes a request and simply fits: every window goes on, and no stop is reached. Otherwise nothing
     /// changes.
     #[inline(always)]

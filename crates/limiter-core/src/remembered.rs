@@ -71,6 +71,11 @@ impl<I: Clone + Eq + Hash + Ord, T> Remembered<I, T> {
         self.by_time.first().map(|(until, _)| *until)
     }
 
+    /// Returns the last instant at which a value is forgotten.
+    pub(crate) fn last(&self) -> Option<Timestamp> {
+        self.by_time.last().map(|(until, _)| *until)
+    }
+
     /// Shortens the time until which the id is remembered to `at_most`. A shorter time stays.
     pub(crate) fn forget_sooner(&mut self, id: &I, at_most: Timestamp) {
         if let Some((until, _)) = self.by_id.get_mut(id)

@@ -75,6 +75,8 @@ pub(crate) struct Rules {
     pub(crate) second_scope: Option<Scope>,
     /// Of the level, and so of all its scopes.
     pub(crate) thresholds: Thresholds,
+    /// Whether nobody registered the key, so that its callers may not see the figures of groups.
+    pub(crate) unregistered: bool,
     /// Boxed, since few calls have any, and the size of a decision decides what one costs.
     pub(crate) more: Option<Box<More>>,
 }
@@ -141,6 +143,7 @@ impl Rules {
         second: Part::EMPTY,
         second_scope: None,
         thresholds: Thresholds::NONE,
+        unregistered: false,
         more: None,
     };
 
@@ -159,7 +162,10 @@ impl Rules {
             rules.add(scope, record);
         }
         // If the levels that were left out are inner ones, the key has no rules.
-        rules.inside(at, levels.states.len().saturating_sub(1), levels.key)
+        let own = levels.states.last();
+        let unregistered = own.is_some_and(|own| !own.is_registered());
+        let rules = rules.inside(at, levels.states.len().saturating_sub(1), levels.key);
+        Self { unregistered, ..rules }
     }
 
     /// Returns the rules of one level. It copies them once, straight into the answer: the copy is most of the cost of a decision
@@ -179,6 +185,7 @@ impl Rules {
             second: record.part_with(of_second),
             second_scope,
             thresholds: global.thresholds,
+            unregistered: false,
             more: outer,
         }
     }
@@ -308,6 +315,11 @@ impl Rules {
         levels.into_iter().rev().flat_map(Outer::iter).chain(self.of_level())
     }
 
+    /// Returns the rules whose figures a caller may see: all, or those of the key alone if nobody registered it.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = RuleState> {
+        self.iter().filter(|state| !self.unregistered || state.group.is_none())
+    }
+
     fn outer(&self) -> Option<&Outer> {
         self.more.as_deref()?.outer.as_ref()
     }
@@ -366,7 +378,7 @@ impl Outer {
 
 impl Serialize for Rules {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
+        serializer.collect_seq(self.shown())
     }
 }
 

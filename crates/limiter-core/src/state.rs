@@ -13,7 +13,7 @@ use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::history::{ClosedDay, DayHistory};
 use crate::limits::{Limits, counted};
-use crate::names::{AssetId, KeyId, RequestId};
+use crate::names::{AssetId, KeyId, PlanName, RequestId};
 use crate::parallel::ParallelScopes;
 use crate::plan::{self, StoredPlan, TakenPlan};
 use crate::prepare::Staged;
@@ -49,15 +49,19 @@ pub struct KeyState {
     pub(crate) zone: TimeZone,
     /// Parallel limits and the slots that are held, if there are any.
     pub(crate) parallel: Option<Box<ParallelScopes>>,
-    /// Its plan and its history, if it has either. No decision reads them.
-    extras: Option<Box<PlanAndHistory>>,
+    /// What few keys have, and a history. A decision of a registered key does not read it.
+    extras: Option<Box<Extras>>,
 }
 
-/// The plan and the history of a key.
+/// The rare parts of a key, and its history.
 #[derive(Clone, Debug, Default)]
-struct PlanAndHistory {
+struct Extras {
     /// The plan that it has, as it took it last.
     plan: Option<TakenPlan>,
+    /// Of an open group, the plan of unregistered keys beneath it.
+    opens: Option<PlanName>,
+    /// Whether nobody registered it.
+    unregistered: bool,
     /// Days that have ended, for a store that keeps the history here.
     closed: Option<ClosedDays>,
 }
@@ -145,12 +149,17 @@ pub struct KeySettings {
     pub time_zone: TimeZone,
     /// The plan that it has, as it took it last.
     pub plan: Option<TakenPlan>,
+    /// Of an open group, the plan of unregistered keys beneath it.
+    pub opens: Option<PlanName>,
+    /// Whether somebody registered it, and not merely a call has met it beneath an open group.
+    pub registered: bool,
 }
 
-impl PlanAndHistory {
-    fn boxed(plan: Option<TakenPlan>, closed: Option<ClosedDays>) -> Option<Box<Self>> {
-        let is_any = plan.is_some() || closed.is_some();
-        is_any.then(|| Box::new(Self { plan, closed }))
+impl Extras {
+    fn boxed(self) -> Option<Box<Self>> {
+        let Self { plan, opens, unregistered, closed } = &self;
+        let is_any = plan.is_some() || opens.is_some() || *unregistered || closed.is_some();
+        is_any.then(|| Box::new(self))
     }
 }
 
@@ -252,7 +261,12 @@ impl KeyState {
             generations: FIRST_GENERATION,
             zone,
             parallel: None,
-            extras: PlanAndHistory::boxed(plan.map(StoredPlan::taken), None),
+            extras: Extras {
+                plan: plan.map(StoredPlan::taken),
+                opens: config.open.clone(),
+                ..Extras::default()
+            }
+            .boxed(),
         };
         for (id, limits) in &config.assets {
             let scope = state.begun(limits, thresholds, now);
@@ -264,6 +278,34 @@ impl KeyState {
             state.other = Some(Box::new(state.begun(limits, thresholds, now)));
         }
         state.with_parallel_limits(config.parallel_limits())
+    }
+
+    /// Creates the state of a key that nobody registered, beneath a group that is open with this plan.
+    #[must_use]
+    pub fn unregistered(plan: &StoredPlan, now: Timestamp) -> Self {
+        let own = KeyConfig::of_unregistered();
+        let mut state =
+            Self::with_plan(KeyKind::Member, &own, Some(plan), Thresholds::DEFAULT, now);
+        state.extras.get_or_insert_default().unregistered = true;
+        state
+    }
+
+    /// Returns the state with other numbers for the countings of its scopes: after those of an earlier state.
+    pub(crate) fn numbered_after(mut self, generations: u32) -> Self {
+        for place in self.places() {
+            if let Some(scope) = self.scope_at_mut(place) {
+                scope.record.generation = scope.record.generation.wrapping_add(generations);
+            }
+        }
+        self.generations = self.generations.wrapping_add(generations);
+        self
+    }
+
+    /// Returns whether a call was charged to it that made a request, since its day began: of an unregistered key, whether its
+    /// state is worth to be kept.
+    #[must_use]
+    pub fn has_made_requests(&self) -> bool {
+        self.global.record.account().requests() > 0
     }
 
     fn begun(&mut self, limits: &Limits, thresholds: Thresholds, now: Timestamp) -> ScopeState {
@@ -296,6 +338,8 @@ impl KeyState {
             generations,
             time_zone,
             plan,
+            opens,
+            registered,
         } = settings;
         Ok(Self {
             kind,
@@ -309,13 +353,16 @@ impl KeyState {
             generations,
             zone: time_zone,
             parallel: None,
-            extras: PlanAndHistory::boxed(plan, None),
+            extras: Extras { plan, opens, unregistered: !registered, closed: None }.boxed(),
         })
     }
 
     /// Keeps the accounts of days that end, for this many days, today included.
     #[must_use]
     pub fn keeping_history(mut self, days: u16) -> Self {
+        if !self.is_registered() {
+            return self;
+        }
         let extras = self.extras.get_or_insert_default();
         let closed = extras.closed.take().map_or_else(Vec::new, |closed| closed.days);
         let kept = days.min(DayHistory::MOST_DAYS);
@@ -332,6 +379,9 @@ impl KeyState {
     /// Returns the history of the last days, the oldest first and today at the end.
     #[must_use]
     pub fn history(&self, days: u16, now: Timestamp) -> Vec<DayHistory> {
+        if !self.is_registered() {
+            return Vec::new();
+        }
         let closed = self.extras.as_ref().and_then(|extras| extras.closed.as_ref());
         let days = days.min(closed.map_or(1, |closed| closed.kept));
         DayHistory::of(
@@ -411,6 +461,8 @@ impl KeyState {
             generations: self.generations,
             time_zone: self.zone.clone(),
             plan: self.plan().cloned(),
+            opens: self.opens().cloned(),
+            registered: self.is_registered(),
         }
     }
 
@@ -422,8 +474,25 @@ impl KeyState {
     }
 
     pub(crate) fn set_plan(&mut self, plan: Option<TakenPlan>) {
-        let closed = self.extras.take().and_then(|extras| extras.closed);
-        self.extras = PlanAndHistory::boxed(plan, closed);
+        let extras = self.extras.take().map(|extras| *extras).unwrap_or_default();
+        self.extras = Extras { plan, ..extras }.boxed();
+    }
+
+    /// Returns the plan of unregistered keys beneath it, if it is an open group.
+    #[must_use]
+    pub fn opens(&self) -> Option<&PlanName> {
+        self.extras.as_ref()?.opens.as_ref()
+    }
+
+    pub(crate) fn set_opens(&mut self, opens: Option<PlanName>) {
+        let extras = self.extras.take().map(|extras| *extras).unwrap_or_default();
+        self.extras = Extras { opens, ..extras }.boxed();
+    }
+
+    /// Returns whether somebody registered it, and not merely a call has met it beneath an open group.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        !self.extras.as_ref().is_some_and(|extras| extras.unregistered)
     }
 
     /// Returns the generation of the newest counting of a scope.
@@ -536,6 +605,10 @@ impl KeyState {
     }
 
     /// Returns the places of every scope, in canonical order.
+    pub fn every_place(&self) -> impl Iterator<Item = Place> + use<> {
+        self.places()
+    }
+
     pub(crate) fn places(&self) -> impl Iterator<Item = Place> + use<> {
         let other = self.other.is_some().then_some(Place::Other);
         let assets = (0..self.assets.len()).map(Place::Asset);
@@ -659,7 +732,7 @@ impl KeyState {
             other: self.other.clone().filter(|_| located.id.is_some()),
             zone: self.zone.clone(),
             parallel: None,
-            extras: None,
+            extras: Extras { unregistered: !self.is_registered(), ..Extras::default() }.boxed(),
             ..*self
         }
     }
@@ -710,6 +783,7 @@ impl PartialEq for KeyState {
         settings(self) == settings(other)
             && self.zone == other.zone
             && self.plan() == other.plan()
+            && (self.opens(), self.is_registered()) == (other.opens(), other.is_registered())
             && self.global == other.global
             && self.assets().eq(other.assets())
             && self.other == other.other
@@ -751,6 +825,9 @@ struct SavedState {
     time_zone: TimeZone,
     #[serde(deserialize_with = "Option::deserialize")]
     plan: Option<TakenPlan>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    opens: Option<PlanName>,
+    registered: bool,
     denies_other: bool,
     generations: u32,
     global: SavedScope,
@@ -824,6 +901,8 @@ impl From<KeyState> for SavedState {
                 })
                 .collect(),
             plan: state.plan().cloned(),
+            opens: state.opens().cloned(),
+            registered: state.is_registered(),
             history: state
                 .extras
                 .and_then(|extras| extras.closed)
@@ -854,6 +933,8 @@ impl TryFrom<SavedState> for KeyState {
             generations: saved.generations,
             time_zone: zone,
             plan: saved.plan,
+            opens: saved.opens,
+            registered: saved.registered,
         };
         let limits = saved.parallel.into_iter().map(|SavedParallel { of, limit }| (of, limit));
         let state = Self::from_parts(settings, global, assets, other)?;

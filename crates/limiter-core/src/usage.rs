@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::charge::Charge;
 use crate::clock::Timestamp;
+use crate::credits::Credits;
 use crate::limits::Limits;
 use crate::prepare::{Rolls, Staged};
 use crate::record::Record;
@@ -96,7 +97,13 @@ impl Usage {
                 None => scopes.push(ScopeUsage::of_parallel(scope.clone(), state)),
             }
         }
-        Self { scopes, credits: state.credits(), read_at: now }
+        let mut credits = state.credits();
+        if !state.is_registered() {
+            // An unregistered key has no account: it would end with its windows, at no fixed time.
+            scopes.iter_mut().for_each(|usage| usage.account = Charge::NOTHING);
+            credits.spent = Credits::ZERO;
+        }
+        Self { scopes, credits, read_at: now }
     }
 
     /// Returns the usage of one scope, if it is counted.
@@ -110,7 +117,7 @@ impl ScopeUsage {
     fn of(state: &KeyState, place: crate::state::Place, now: Timestamp) -> Option<Self> {
         let scope = state.scope_at(place)?;
         let staged = Staged::at(scope, None, now, state.time_zone(), Rolls::Go);
-        if staged.is_over() && !state.is_kept(place) {
+        if staged.is_over(state) && !state.is_kept(place) {
             return None;
         }
         let mut rules = Rules::NONE;

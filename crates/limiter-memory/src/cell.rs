@@ -1,6 +1,7 @@
 //! The cell of one key: everything that a decision about it needs.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use limiter_core::{
@@ -8,7 +9,7 @@ use limiter_core::{
     LocatedAsset, Timestamp, evaluate,
 };
 
-use crate::plans::Planned;
+use crate::plans::{LivePlan, Planned};
 use crate::time::Time;
 
 /// One key or group. Access to it requires the lock of its shard.
@@ -23,26 +24,28 @@ pub(crate) struct Cell {
     /// The slot of the group that it belongs to.
     pub(crate) group: u32,
     pub(crate) state: KeyState,
-    /// Its plan and its ledger, if it has either.
+    /// Its plan, its ledger, and what it is to unregistered keys, if it has any.
     pub(crate) attached: Option<Box<Attached>>,
 }
 
-/// The plan and the ledger of a cell. Most cells have neither.
+/// What most cells have none of.
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
     /// Its plan.
     pub(crate) planned: Option<Planned>,
     /// The ledger of its calls, if any reserved or had an id. Boxed: a key with a plan alone has none.
     pub(crate) ledger: Option<Box<Ledger>>,
+    /// Of an open group, the plan of unregistered keys beneath it.
+    pub(crate) opens: Option<Arc<LivePlan>>,
+    /// Whether nobody registered the key: the cell goes when its windows have ended.
+    pub(crate) unregistered: bool,
 }
 
 impl Attached {
-    pub(crate) fn boxed(
-        planned: Option<Planned>,
-        ledger: Option<Box<Ledger>>,
-    ) -> Option<Box<Self>> {
-        let is_any = planned.is_some() || ledger.is_some();
-        is_any.then(|| Box::new(Self { planned, ledger }))
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        let Self { planned, ledger, opens, unregistered } = &self;
+        let is_any = planned.is_some() || ledger.is_some() || opens.is_some() || *unregistered;
+        is_any.then(|| Box::new(self))
     }
 }
 
@@ -63,9 +66,72 @@ impl Cell {
         }
     }
 
-    pub(crate) fn set_planned(&mut self, planned: Option<Planned>) {
-        let ledger = self.attached.take().and_then(|attached| attached.ledger);
-        self.attached = Attached::boxed(planned, ledger);
+    /// Sets its plan, and the one with which it is open.
+    pub(crate) fn set_plans(&mut self, planned: Option<Planned>, opens: Option<Arc<LivePlan>>) {
+        let attached = self.attached.take().map(|attached| *attached).unwrap_or_default();
+        self.attached = Attached { planned, opens, ..attached }.boxed();
+    }
+
+    /// Returns the plan of unregistered keys beneath it, if it is an open group.
+    pub(crate) fn opens(&self) -> Option<&Arc<LivePlan>> {
+        self.attached.as_ref()?.opens.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn is_registered(&self) -> bool {
+        !self.attached.as_ref().is_some_and(|attached| attached.unregistered)
+    }
+
+    /// Lets an unregistered key have the plan with which its group is open now. Returns the thresholds that another one reached.
+    #[inline]
+    pub(crate) fn follow(&mut self, opens: &Arc<LivePlan>, time: &Time) -> Vec<Crossing> {
+        let attached = self.attached.get_or_insert_default();
+        if attached.planned.as_ref().is_some_and(|planned| planned.is_of(opens)) {
+            return Vec::new();
+        }
+        let planned = Planned::of_unregistered(opens);
+        let crossed = planned.take(&mut self.state, time.now());
+        attached.planned = Some(planned);
+        crossed
+    }
+
+    /// Lets an unregistered key begin anew, of which a call is remembered.
+    #[cold]
+    pub(crate) fn begin_anew(&mut self, opens: &Arc<LivePlan>, now: Timestamp) {
+        self.state = self.state.begun_anew(&opens.get(), now);
+        self.attached.get_or_insert_default().planned = Some(Planned::of_unregistered(opens));
+    }
+
+    /// Returns whether nothing is left of an unregistered key: its windows have ended, and no call is remembered.
+    #[inline]
+    pub(crate) fn is_gone(&self, now: Timestamp) -> bool {
+        self.state.is_over(now) && self.remembers_until().is_none_or(|until| until <= now)
+    }
+
+    fn remembers_until(&self) -> Option<Timestamp> {
+        self.attached.as_ref()?.ledger.as_deref()?.last_forgotten_at()
+    }
+
+    /// Returns the instant from which on an unregistered key is as if it had never made a call, if it makes none until then.
+    pub(crate) fn lasts_until(&self) -> Timestamp {
+        self.remembers_until().unwrap_or(Timestamp::MIN).max(self.state.lasts_until())
+    }
+
+    /// Returns the state of an unregistered key as it is with the plan with which its group is open now.
+    pub(crate) fn latest_beneath(
+        &self,
+        opens: &Arc<LivePlan>,
+        now: Timestamp,
+    ) -> Cow<'_, KeyState> {
+        let latest = match self.attached.as_ref().and_then(|attached| attached.planned.as_ref()) {
+            Some(planned) if planned.is_of(opens) => self.latest(now),
+            _ => {
+                let mut state = self.state.clone();
+                Planned::of_unregistered(opens).take(&mut state, now);
+                Cow::Owned(state)
+            }
+        };
+        if latest.is_over(now) { Cow::Owned(latest.begun_anew(&opens.get(), now)) } else { latest }
     }
 
     /// Returns the state as it is with the latest version of its plan.
@@ -135,24 +201,21 @@ impl Reached<'_, '_> {
         let done = step(&mut levels(id, asset, self.groups, state), ledger);
         if ledger.is_empty() {
             of_key.ledger = None;
-            if of_key.planned.is_none() {
-                *attached = None;
-            }
+            *attached = attached.take().and_then(|attached| attached.boxed());
         }
         done
     }
 }
 
-/// Decides a call of a key, the last of these cells, in its groups, and changes nothing.
+/// Decides a call of a key, whose state is the last of these, in its groups, and changes nothing.
 pub(crate) fn peek(
-    levels: &[&Cell],
+    key: &KeyId,
+    states: &[Cow<'_, KeyState>],
     asset: Option<&AssetId>,
     charge: &Charge,
     now: Timestamp,
 ) -> Decision {
-    let Some(own) = levels.last() else { return Decision::key_unknown(None, asset) };
-    let states: Vec<_> = levels.iter().map(|cell| cell.latest(now)).collect();
-    let levels = Levels::new(&own.id, asset, states.iter().map(|state| &**state));
+    let levels = Levels::new(key, asset, states.iter().map(|state| &**state));
     evaluate::peek(&levels, charge, now)
 }
 

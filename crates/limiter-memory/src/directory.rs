@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use limiter_core::keys::{check_admin_remains, is_permanent_admin};
 use limiter_core::{
-    InvalidValue, KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRotation, KeysError, MaskedKey,
-    Search, StoredKey, StoredSecret, Timestamp, WorkspaceId,
+    InvalidValue, KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRotation, KeyState, KeysError,
+    MaskedKey, PlanName, Search, StoredKey, StoredSecret, Timestamp, WorkspaceId,
 };
 
-use crate::plans::Plans;
+use crate::cell::Attached;
+use crate::plans::{LivePlan, Plans};
 
 /// The keys of all workspaces. No decision uses it.
 #[derive(Debug, Default)]
@@ -19,11 +21,19 @@ pub(crate) struct Directory {
     /// By all digests of a key, also of replaced access keys that do not work any more.
     by_digest: HashMap<KeyDigest, KeyId, RandomState>,
     workspaces: HashMap<WorkspaceId, Workspace, RandomState>,
-    /// The groups, each with the number of keys and groups directly beneath it.
-    groups: HashMap<KeyId, usize, RandomState>,
+    groups: HashMap<KeyId, Group, RandomState>,
     pub(crate) plans: Plans,
     /// The keys that were created, updated or deleted since a snapshot began.
     changed: Option<HashSet<KeyId, RandomState>>,
+}
+
+/// What only groups have.
+#[derive(Debug, Default)]
+struct Group {
+    /// The number of keys and groups directly beneath it.
+    beneath: usize,
+    /// The plan of unregistered keys beneath it, if it is open.
+    opens: Option<PlanName>,
 }
 
 /// The result of one step of a search.
@@ -93,6 +103,20 @@ impl Directory {
         key.ok_or_else(|| KeysError::NotFound(id.to_string()))
     }
 
+    /// Returns what the cell of a key or a group looks at.
+    pub(crate) fn attached(&self, id: &KeyId, state: &KeyState) -> Attached {
+        let Some(key) = self.keys.get(id) else { return Attached::default() };
+        let planned = self.plans.planned(&key.workspace, key.own.as_ref());
+        let opens = state.opens().and_then(|name| self.plans.live(&key.workspace, name));
+        Attached { planned, opens, ..Attached::default() }
+    }
+
+    /// Returns the plan with which a group is open, if it is.
+    pub(crate) fn opens(&self, group: &KeyId) -> Option<Arc<LivePlan>> {
+        let workspace = &self.keys.get(group)?.workspace;
+        self.plans.live(workspace, self.groups.get(group)?.opens.as_ref()?)
+    }
+
     pub(crate) fn is_empty(&self, workspace: &WorkspaceId) -> bool {
         !self.workspaces.contains_key(workspace)
     }
@@ -135,17 +159,19 @@ impl Directory {
     pub(crate) fn insert(
         &mut self,
         mut key: StoredKey,
-        kind: KeyKind,
-        expires_at: Option<Timestamp>,
+        state: &KeyState,
         now: Timestamp,
     ) -> Result<(), KeysError> {
+        let (kind, expires_at) = (state.kind(), state.expires_at());
         self.check_insert(&key, now)?;
         self.note(&key.id);
-        if let Some(beneath) = key.id.group().and_then(|group| self.groups.get_mut(&group)) {
-            *beneath += 1;
+        if let Some(group) = key.id.group().and_then(|group| self.groups.get_mut(&group)) {
+            group.beneath += 1;
         }
         if kind == KeyKind::Group {
-            self.groups.insert(key.id.clone(), 0);
+            let opens = state.opens().cloned();
+            self.plans.opened(&key.workspace, None, opens.as_ref());
+            self.groups.insert(key.id.clone(), Group { beneath: 0, opens });
         }
         let workspace = self.workspaces.entry(key.workspace.clone()).or_default();
         workspace.by_name.insert(key.name.clone(), key.id.clone());
@@ -240,6 +266,10 @@ impl Directory {
         configured.own = own.map(|own| self.plans.shared(&configured.workspace, own));
         let before = std::mem::replace(key, configured);
         self.plans.moved(&before.workspace, before.own.as_ref(), key.own.as_ref());
+        if let Some(group) = self.groups.get_mut(id) {
+            self.plans.opened(&before.workspace, group.opens.as_ref(), config.open.as_ref());
+            group.opens.clone_from(&config.open);
+        }
         let Some(workspace) = self.workspaces.get_mut(&before.workspace) else { return };
         if before.name != config.name {
             workspace.by_name.remove(&before.name);
@@ -260,7 +290,7 @@ impl Directory {
         id: &KeyId,
     ) -> Result<(), KeysError> {
         self.get_in(workspace, id)?;
-        if self.groups.get(id).is_some_and(|beneath| *beneath > 0) {
+        if self.groups.get(id).is_some_and(|group| group.beneath > 0) {
             return Err(KeysError::NotEmpty(id.clone()));
         }
         self.workspaces.get(workspace).map_or(Ok(()), |workspace| workspace.check_may_go(id))
@@ -271,9 +301,11 @@ impl Directory {
         self.check_remove(workspace, id)?;
         self.note(id);
         let Some(key) = self.keys.remove(id) else { return Ok(()) };
-        self.groups.remove(id);
-        if let Some(beneath) = id.group().and_then(|group| self.groups.get_mut(&group)) {
-            *beneath -= 1;
+        if let Some(group) = self.groups.remove(id) {
+            self.plans.opened(workspace, group.opens.as_ref(), None);
+        }
+        if let Some(group) = id.group().and_then(|group| self.groups.get_mut(&group)) {
+            group.beneath -= 1;
         }
         self.forget_digests(&key);
         self.plans.moved(workspace, key.own.as_ref(), None);

@@ -14,7 +14,9 @@ use crate::map::{CellMap, Place};
 #[derive(Debug)]
 pub struct MemoryHandle {
     cells: Arc<CellMap>,
-    place: Place,
+    /// `None` for a key that nobody registered, whose cell comes and goes. That of a key deleted since is invalid: beneath an
+    /// open group, calls go on without it.
+    place: Option<Place>,
     key: KeyId,
     asset: Option<AssetId>,
     hint: SharedHint,
@@ -23,7 +25,7 @@ pub struct MemoryHandle {
 impl MemoryHandle {
     pub(crate) fn new(
         cells: Arc<CellMap>,
-        place: Place,
+        place: Option<Place>,
         key: KeyId,
         asset: Option<AssetId>,
     ) -> Self {
@@ -34,19 +36,22 @@ impl MemoryHandle {
     #[inline]
     pub fn check_and_consume(&self, charge: &Charge) -> Decision {
         let asset = self.asset.as_ref();
-        self.cells.reach_place(self.place, |reached| match reached {
-            Some(reached) => reached.charge_hinted(asset, &self.hint, charge, self.cells.time()),
-            None => Decision::key_unknown(Some(&self.key), asset),
-        })
+        let charged = self.place.and_then(|place| {
+            self.cells.reach_place(place, |reached| {
+                let reached = reached.ok()?;
+                Some(reached.charge_hinted(asset, &self.hint, charge, self.cells.time()))
+            })
+        });
+        charged.unwrap_or_else(|| self.cells.charge(&self.key, asset, charge))
     }
 
     /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
     pub fn peek(&self, charge: &Charge) -> Decision {
         let asset = self.asset.as_ref();
-        let peeked = self
-            .cells
-            .look_at(self.place, |levels| peek(levels, asset, charge, self.cells.time().now()));
-        peeked.unwrap_or_else(|| Decision::key_unknown(Some(&self.key), asset))
+        let peeked = self.place.and_then(|place| {
+            self.cells.look_at(place, |states, now| peek(&self.key, states, asset, charge, now))
+        });
+        peeked.unwrap_or_else(|| self.cells.peek(&self.key, asset, charge))
     }
 }
 

@@ -1,18 +1,22 @@
 //! The cells of all living keys and groups, in shards, so that callers of different keys rarely wait for each other, and the
 //! clock of all of them. Keys and groups with the same first segment share a shard: one lock covers a key and its groups.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use limiter_core::{Crossing, KeyId, KeyKind, KeyState, LateEvent, Ledger, Listener};
+use limiter_core::{
+    AssetId, Charge, Crossing, Decision, KeyId, KeyKind, KeyState, LateEvent, Listener, Timestamp,
+};
 use smallvec::SmallVec;
 
-use crate::cell::{Attached, Cell, Reached};
-use crate::plans::Planned;
+use crate::cell::{self, Attached, Cell, Reached};
+use crate::plans::{LivePlan, Planned};
 use crate::sync::{RwLock, ShardMutex};
 use crate::time::Time;
 
@@ -25,6 +29,9 @@ pub(crate) struct CellMap {
     /// Seeded at random, so that no caller can choose ids that collide.
     hasher: RandomState,
     inserted: AtomicU32,
+    /// The cells of unregistered keys, and the most that there may be.
+    unregistered: AtomicUsize,
+    most_unregistered: usize,
     time: Time,
     listeners: RwLock<Vec<Arc<Listener>>>,
 }
@@ -43,6 +50,50 @@ struct Slots {
     /// The groups, apart from the keys, since a call needs both at once. Their slots are marked by [`GROUP`].
     groups: Vec<Option<Box<Cell>>>,
     free_groups: Vec<u32>,
+    /// The keys that nobody registered, by the time at which each may be gone.
+    unregistered: Unregistered,
+}
+
+/// The slots of unregistered keys, each with its serial.
+#[derive(Default)]
+struct Unregistered {
+    due: BTreeMap<Timestamp, Vec<(u32, u32)>>,
+    count: usize,
+}
+
+/// What a call needs of an unregistered key that has no cell yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Nothing: it makes no request, so that it is decided without leaving a trace at the key.
+    Nothing,
+    /// A cell, which it gets if it is admitted: it makes a request.
+    Cell,
+    /// To be remembered, although it makes no request.
+    Memory,
+}
+
+impl Needs {
+    pub(crate) const fn of_check(charge: &Charge) -> Self {
+        if charge.requests() > 0 { Self::Cell } else { Self::Nothing }
+    }
+
+    pub(crate) const fn of_remembered(charge: &Charge) -> Self {
+        if charge.requests() > 0 { Self::Cell } else { Self::Memory }
+    }
+}
+
+/// Why there is no cell for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// There is no such key.
+    Unknown,
+    /// Nobody registered the key, and there is no room for another one of these.
+    TooMany {
+        most: usize,
+        now: Timestamp,
+        /// When there is room, in this shard.
+        retry_at: Option<Timestamp>,
+    },
 }
 
 /// Thresholds that a plan has reached, by level.
@@ -57,9 +108,11 @@ pub(crate) struct Place {
 }
 
 impl CellMap {
-    pub(crate) fn new(time: Time) -> Self {
+    pub(crate) fn new(time: Time, most_unregistered: usize) -> Self {
         Self {
             time,
+            unregistered: AtomicUsize::new(0),
+            most_unregistered,
             listeners: RwLock::default(),
             shards: (0..SHARDS).map(|_| Shard(ShardMutex::new(Slots::default()))).collect(),
             hasher: RandomState::default(),
@@ -79,36 +132,201 @@ impl CellMap {
         then(slot.and_then(|slot| slots.get_mut(slot)))
     }
 
-    /// Calls `then` with the cell of a key and those of its groups, if there is such a key.
+    /// Calls `then` with the cell of a key and those of its groups, if there is such a key. A key that nobody registered is
+    /// there if its group is open, and gets a cell if the call is charged and makes a request.
     #[inline]
     pub(crate) fn reach<R>(
         &self,
         id: &KeyId,
-        then: impl FnOnce(Option<Reached<'_, '_>>) -> R,
+        needs: Needs,
+        then: impl FnOnce(Result<Reached<'_, '_>, Absent>) -> R,
     ) -> R {
         let (shard, hash) = self.place_of(id);
         let (mut late, mut slots) = (Late::new(), shard.0.lock());
-        let done = match slots.find_key(hash, id) {
+        let done = match slots.find_living(hash, id, &self.time) {
+            Some(slot) if needs == Needs::Memory && slots.is_over(slot, &self.time) => {
+                then(Err(Absent::Unknown))
+            }
             Some(slot) => slots.reach(slot, None, &self.time, &mut late, then),
-            None => then(None),
+            None => {
+                drop(slots);
+                return self.reach_absent(id, needs, then);
+            }
         };
+        let gone = slots.tidy(self);
         drop(slots);
+        self.forget(gone);
         self.tell(late);
         done
     }
 
-    /// Calls `then` with the cells of a key and its groups, the outermost first and the key at last, if there is such a key.
-    pub(crate) fn look<R>(&self, id: &KeyId, then: impl FnOnce(&[&Cell]) -> R) -> Option<R> {
+    /// The same for a key that has no cell.
+    #[cold]
+    fn reach_absent<R>(
+        &self,
+        id: &KeyId,
+        needs: Needs,
+        then: impl FnOnce(Result<Reached<'_, '_>, Absent>) -> R,
+    ) -> R {
+        if needs == Needs::Cell && self.is_full() {
+            self.make_room();
+        }
         let (shard, hash) = self.place_of(id);
-        let slots = shard.0.lock();
-        let slot = slots.find_key(hash, id)?;
-        slots.levels(slot, None).map(|levels| then(&levels))
+        let mut slots = shard.0.lock();
+        if slots.find_living(hash, id, &self.time).is_some() {
+            drop(slots);
+            return self.reach(id, needs, then);
+        }
+        if slots.find_key(hash, id).is_some() {
+            let gone = slots.remove(self, id);
+            self.forget(gone);
+        }
+        let open = slots.open_group(self, id).filter(|_| needs != Needs::Memory);
+        let Some((group, opens)) = open else {
+            drop(slots);
+            return then(Err(Absent::Unknown));
+        };
+        let now = self.time.now();
+        if needs == Needs::Cell && self.is_full() {
+            let retry_at = slots.unregistered.due.keys().next().copied();
+            drop(slots);
+            return then(Err(Absent::TooMany { most: self.most_unregistered, now, retry_at }));
+        }
+        let serial = self.inserted.fetch_add(1, Ordering::Relaxed);
+        let planned = Some(Planned::of_unregistered(&opens));
+        let attached = Attached { planned, unregistered: true, ..Attached::default() };
+        let state = KeyState::unregistered(&opens.get(), now);
+        let mut cell = Cell { id: id.clone(), serial, group, state, attached: attached.boxed() };
+        let mut late = Late::new();
+        let done = reach_in(&mut cell, &mut slots.groups, &self.time, &mut late, then);
+        if cell.state.has_made_requests() {
+            let due = cell.lasts_until();
+            let slot = slots.put_key(cell);
+            slots.index(self, slot);
+            slots.unregistered.put(due, slot, serial);
+            self.unregistered.fetch_add(1, Ordering::Relaxed);
+        }
+        let gone = slots.tidy(self);
+        drop(slots);
+        self.forget(gone);
+        self.tell(late);
+        done
+    }
+
+    fn is_full(&self) -> bool {
+        self.unregistered.load(Ordering::Relaxed) >= self.most_unregistered
+    }
+
+    /// Counts that the cells of so many unregistered keys are gone.
+    #[inline]
+    fn forget(&self, gone: usize) {
+        if gone > 0 {
+            self.unregistered.fetch_sub(gone, Ordering::Relaxed);
+        }
+    }
+
+    /// Frees the cells of some unregistered keys whose windows have ended, wherever there are any.
+    fn make_room(&self) {
+        let now = self.time.now();
+        for shard in &self.shards {
+            let gone = shard.0.lock().drop_ended(self, now, ENDED_A_LOOK);
+            self.forget(gone);
+            if gone > 0 {
+                return;
+            }
+        }
+    }
+
+    /// Returns the number of unregistered keys that have cells.
+    pub(crate) fn unregistered(&self) -> usize {
+        self.unregistered.load(Ordering::Relaxed)
+    }
+
+    /// Calls `then` with the states of a key and its groups with the latest plans, the outermost first and the key at last, if
+    /// there is such a key.
+    pub(crate) fn look<R>(
+        &self,
+        id: &KeyId,
+        then: impl FnOnce(&[Cow<'_, KeyState>], Timestamp) -> R,
+    ) -> Option<R> {
+        let (shard, hash) = self.place_of(id);
+        let (slots, now) = (shard.0.lock(), self.time.now());
+        let states = match slots.find_living(hash, id, &self.time) {
+            Some(slot) => slots.states(slot, None, now)?,
+            None => {
+                let (group, opens) = slots.open_group(self, id)?;
+                let mut states = slots.states(group, None, now)?;
+                states.push(Cow::Owned(KeyState::unregistered(&opens.get(), now)));
+                states
+            }
+        };
+        Some(then(&states, now))
     }
 
     /// The same at a place.
-    pub(crate) fn look_at<R>(&self, place: Place, then: impl FnOnce(&[&Cell]) -> R) -> Option<R> {
-        let slots = self.shards[place.shard as usize].0.lock();
-        slots.levels(place.slot, Some(place.serial)).map(|levels| then(&levels))
+    pub(crate) fn look_at<R>(
+        &self,
+        place: Place,
+        then: impl FnOnce(&[Cow<'_, KeyState>], Timestamp) -> R,
+    ) -> Option<R> {
+        let (slots, now) = (self.shards[place.shard as usize].0.lock(), self.time.now());
+        slots.states(place.slot, Some(place.serial), now).map(|states| then(&states, now))
+    }
+
+    /// Decides whether a key may make this call, and charges it if so.
+    #[inline]
+    pub(crate) fn charge(&self, id: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Decision {
+        let charged = self.reach(id, Needs::of_check(charge), |reached| match reached {
+            Ok(reached) => Ok(reached.charge(asset, charge, &self.time)),
+            Err(absent) => Err(absent),
+        });
+        charged.unwrap_or_else(|absent| match absent {
+            Absent::Unknown => Decision::key_unknown(Some(id), asset),
+            Absent::TooMany { .. } => self.refuse(id, asset, charge, absent),
+        })
+    }
+
+    /// Answers a call of an unregistered key for which there is no room: by its limits, if it does not fit in them.
+    #[cold]
+    pub(crate) fn refuse(
+        &self,
+        id: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        absent: Absent,
+    ) -> Decision {
+        let peeked = self.peek(id, asset, charge);
+        match absent {
+            Absent::TooMany { most, retry_at, now } if peeked.is_allowed() => {
+                let most = u64::try_from(most).unwrap_or(u64::MAX);
+                Decision::too_many_keys(id, asset, most, retry_at, now)
+            }
+            _ => peeked,
+        }
+    }
+
+    /// Answers as [`charge`](Self::charge) would, and changes nothing.
+    pub(crate) fn peek(&self, id: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Decision {
+        let peeked = self.look(id, |states, now| cell::peek(id, states, asset, charge, now));
+        peeked.unwrap_or_else(|| Decision::key_unknown(Some(id), asset))
+    }
+
+    /// Calls `then` with the state of a key or of a group with the latest plan, if there is one.
+    pub(crate) fn read<R>(
+        &self,
+        id: &KeyId,
+        then: impl FnOnce(&KeyState, Timestamp) -> R,
+    ) -> Option<R> {
+        let (shard, hash) = self.place_of(id);
+        let group = {
+            let (slots, now) = (shard.0.lock(), self.time.now());
+            let slot = slots.find(hash, id).filter(|slot| slot & GROUP != 0);
+            slot.and_then(|slot| Some((slots.states(slot, None, now)?.pop()?.into_owned(), now)))
+        };
+        match group {
+            Some((state, now)) => Some(then(&state, now)),
+            None => self.look(id, |states, now| Some(then(states.last()?, now)))?,
+        }
     }
 
     /// Adds a function that is told of thresholds that a plan has reached.
@@ -142,7 +360,7 @@ impl CellMap {
     pub(crate) fn reach_place<R>(
         &self,
         place: Place,
-        then: impl FnOnce(Option<Reached<'_, '_>>) -> R,
+        then: impl FnOnce(Result<Reached<'_, '_>, Absent>) -> R,
     ) -> R {
         let (mut late, mut slots) = (Late::new(), self.shards[place.shard as usize].0.lock());
         let done = slots.reach(place.slot, Some(place.serial), &self.time, &mut late, then);
@@ -171,52 +389,51 @@ impl CellMap {
         self.shards.len()
     }
 
-    /// Returns the place of a key's cell, if there is one.
+    /// Returns the place of a registered key's cell, if there is one.
     pub(crate) fn place(&self, id: &KeyId) -> Option<Place> {
         let (shard, hash) = (self.shard_of(id, self.hash(id)), self.hash(id));
         let slots = self.shards[shard].0.lock();
         let slot = slots.find_key(hash, id)?;
-        let serial = slots.look(slot)??.serial;
-        Some(Place { shard: shard as u32, slot, serial })
+        let cell = slots.look(slot)??;
+        let place = Place { shard: shard as u32, slot, serial: cell.serial };
+        cell.is_registered().then_some(place)
     }
 
-    /// Adds the cell of a key or of a group that is not in the map, and whose groups are.
-    pub(crate) fn insert(
-        &self,
-        id: KeyId,
-        state: KeyState,
-        planned: Option<Planned>,
-        ledger: Option<Box<Ledger>>,
-    ) {
+    /// Adds the cell of a key or of a group that is not in the map but as a key that nobody registered, and whose groups are.
+    pub(crate) fn insert(&self, id: KeyId, state: KeyState, attached: Attached) {
         let serial = self.inserted.fetch_add(1, Ordering::Relaxed);
-        let (shard, hash) = self.place_of(&id);
+        let (shard, _) = self.place_of(&id);
         let mut slots = shard.0.lock();
+        let gone = slots.remove(self, &id);
         let group = id.group().and_then(|group| slots.find(self.hash(&group), &group));
         let group = group.unwrap_or(NO_SLOT);
         let is_group = state.kind() == KeyKind::Group;
-        let cell = Cell { id, serial, group, state, attached: Attached::boxed(planned, ledger) };
+        let is_registered = !attached.unregistered;
+        let cell = Cell { id, serial, group, state, attached: attached.boxed() };
+        let due = if is_registered { Timestamp::MAX } else { cell.lasts_until() };
         let slot = if is_group { slots.put_group(cell) } else { slots.put_key(cell) };
-        let Slots { index, chunks, groups, .. } = &mut *slots;
-        index.insert_unique(hash, slot, |slot| match cell_at(chunks, groups, *slot) {
-            Some(Some(cell)) => self.hash(&cell.id),
-            _ => unreachable!("only slots in use are in the index"),
-        });
+        slots.index(self, slot);
+        if !is_registered {
+            slots.unregistered.put(due, slot, serial);
+            self.unregistered.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(slots);
+        self.forget(gone);
     }
 
+    /// Removes the cell of a key; or of a group, with those of unregistered keys beneath it.
     pub(crate) fn remove(&self, id: &KeyId) {
         let (shard, hash) = self.place_of(id);
         let mut slots = shard.0.lock();
-        let Slots { index, chunks, free, groups, free_groups } = &mut *slots;
-        let found = index.find_entry(hash, |slot| is_at(chunks, groups, *slot, id));
-        let Ok(found) = found else { return };
-        let (slot, _) = found.remove();
-        if slot & GROUP == 0 {
-            chunks[chunk_of(slot)][within(slot)] = None;
-            free.push(slot);
-        } else {
-            groups[(slot & !GROUP) as usize] = None;
-            free_groups.push(slot);
+        let mut gone = 0;
+        if let Some(group) = slots.find(hash, id).filter(|slot| slot & GROUP != 0) {
+            for id in slots.unregistered_in(group) {
+                gone += slots.remove(self, &id);
+            }
         }
+        gone += slots.remove(self, id);
+        drop(slots);
+        self.forget(gone);
     }
 
     #[inline]
@@ -266,6 +483,20 @@ impl Slots {
         self.index.find(hash, is_at).copied()
     }
 
+    /// Returns whether a slot has a key that nobody registered, and its windows have ended.
+    fn is_over(&self, slot: u32, time: &Time) -> bool {
+        let cell = self.look(slot).flatten();
+        cell.is_some_and(|cell| !cell.is_registered() && cell.state.is_over(time.now()))
+    }
+
+    /// Finds a key; not one that nobody registered and of which nothing is left.
+    #[inline]
+    fn find_living(&self, hash: u64, id: &KeyId, time: &Time) -> Option<u32> {
+        let slot = self.find_key(hash, id)?;
+        let cell = self.chunks[chunk_of(slot)][within(slot)].as_ref()?;
+        (cell.is_registered() || !cell.is_gone(time.now())).then_some(slot)
+    }
+
     fn get_mut(&mut self, slot: u32) -> Option<&mut Cell> {
         if slot & GROUP != 0 {
             return self.groups.get_mut((slot & !GROUP) as usize)?.as_deref_mut();
@@ -286,61 +517,144 @@ impl Slots {
         serial: Option<u32>,
         time: &Time,
         late: &mut Late,
-        then: impl FnOnce(Option<Reached<'_, '_>>) -> R,
+        then: impl FnOnce(Result<Reached<'_, '_>, Absent>) -> R,
     ) -> R {
         let Self { chunks, groups, .. } = self;
         let cell = chunks.get_mut(chunk_of(slot)).and_then(|chunk| chunk.get_mut(within(slot)));
         let cell = cell.and_then(Option::as_mut);
         match cell.filter(|cell| serial.is_none_or(|serial| cell.serial == serial)) {
-            Some(cell) if cell.group == NO_SLOT => {
-                catch_up(cell, time, late);
-                then(Some(Reached { cell, groups: &mut [] }))
-            }
-            Some(cell) => {
-                catch_up(cell, time, late);
-                let mut around = |slot: u32| {
-                    let group = groups.get_mut((slot & !GROUP) as usize)?.as_deref_mut()?;
-                    catch_up(group, time, late);
-                    Some(group.group)
-                };
-                let mut around = |slot| around(slot).unwrap_or(NO_SLOT);
-                let inner = cell.group;
-                let middle = around(inner);
-                match (middle, around(middle)) {
-                    (NO_SLOT, _) => then(reached(cell, states_at(groups, [inner]).as_mut())),
-                    (middle, NO_SLOT) => {
-                        then(reached(cell, states_at(groups, [middle, inner]).as_mut()))
-                    }
-                    (middle, outer) => {
-                        then(reached(cell, states_at(groups, [outer, middle, inner]).as_mut()))
-                    }
-                }
-            }
-            None => then(None),
+            Some(cell) => reach_in(cell, groups, time, late, then),
+            None => then(Err(Absent::Unknown)),
         }
     }
 
-    /// Returns the cells of a key and its groups, the outermost first and the key at last.
-    fn levels(&self, slot: u32, serial: Option<u32>) -> Option<SmallVec<[&Cell; 4]>> {
+    /// Returns the states of a key and its groups with the latest plans, the outermost first and the key at last.
+    fn states(
+        &self,
+        slot: u32,
+        serial: Option<u32>,
+        now: Timestamp,
+    ) -> Option<SmallVec<[Cow<'_, KeyState>; 4]>> {
         let own = self.look(slot)??;
         let own = Some(own).filter(|cell| serial.is_none_or(|serial| cell.serial == serial))?;
         let around = |cell: &&Cell| group_in(&self.groups, cell.group);
-        let mut levels: SmallVec<_> = std::iter::successors(Some(own), around).collect();
+        let mut levels: SmallVec<[_; 4]> =
+            std::iter::successors(around(&own), around).map(|group| group.latest(now)).collect();
         levels.reverse();
+        levels.push(match own.is_registered() {
+            true => own.latest(now),
+            false => own.latest_beneath(group_in(&self.groups, own.group)?.opens()?, now),
+        });
         Some(levels)
+    }
+
+    /// Returns the slot of the group directly around an id that is no group itself, and the plan with which it is open, if it
+    /// is.
+    fn open_group(&self, cells: &CellMap, id: &KeyId) -> Option<(u32, Arc<LivePlan>)> {
+        let group = id.group()?;
+        if self.find(cells.hash(id), id).is_some_and(|slot| slot & GROUP != 0) {
+            return None;
+        }
+        let slot = self.find(cells.hash(&group), &group)?;
+        Some((slot, Arc::clone(self.look(slot)??.opens()?)))
+    }
+
+    /// Lets a cell be found.
+    fn index(&mut self, cells: &CellMap, slot: u32) {
+        let Self { index, chunks, groups, .. } = self;
+        let hash_at = |slot: &u32| match cell_at(chunks, groups, *slot) {
+            Some(Some(cell)) => cells.hash(&cell.id),
+            _ => unreachable!("only slots in use are in the index"),
+        };
+        index.insert_unique(hash_at(&slot), slot, hash_at);
+    }
+
+    /// Removes the cell of this id, if there is one. Returns how many cells of unregistered keys are gone with it.
+    fn remove(&mut self, cells: &CellMap, id: &KeyId) -> usize {
+        let hash = cells.hash(id);
+        let Self { index, chunks, free, groups, free_groups, unregistered } = self;
+        let found = index.find_entry(hash, |slot| is_at(chunks, groups, *slot, id));
+        let Ok(found) = found else { return 0 };
+        let (slot, _) = found.remove();
+        if slot & GROUP != 0 {
+            groups[(slot & !GROUP) as usize] = None;
+            free_groups.push(slot);
+            return 0;
+        }
+        let chunk = &mut chunks[chunk_of(slot)];
+        let removed = chunk[within(slot)].take();
+        // A flood of keys that nobody registered gives its memory back.
+        if chunk.len() == CHUNK && chunk.iter().all(Option::is_none) {
+            *chunk = Vec::new();
+        }
+        free.push(slot);
+        let gone = usize::from(removed.is_some_and(|cell| !cell.is_registered()));
+        unregistered.count -= gone;
+        if unregistered.count <= FEW && index.capacity() / SPARSE > index.len() + FEW {
+            index.shrink_to_fit(|slot| match cell_at(chunks, groups, *slot) {
+                Some(Some(cell)) => cells.hash(&cell.id),
+                _ => unreachable!("only slots in use are in the index"),
+            });
+        }
+        gone
+    }
+
+    /// Returns the unregistered keys beneath the group in a slot.
+    fn unregistered_in(&self, group: u32) -> Vec<KeyId> {
+        let slots = self.unregistered.due.values().flatten();
+        let cells = slots.filter_map(|(slot, serial)| {
+            let cell = self.look(*slot)??;
+            (cell.serial == *serial && cell.group == group).then(|| cell.id.clone())
+        });
+        cells.collect()
+    }
+
+    /// Frees a few cells of unregistered keys whose windows have ended, if there are more than a few. Returns how many.
+    #[inline]
+    fn tidy(&mut self, cells: &CellMap) -> usize {
+        if self.unregistered.count <= FEW {
+            return 0;
+        }
+        let ended = cells.time.now().unix_ms().saturating_sub(GRACE_MS);
+        let ended = Timestamp::from_unix_ms(ended);
+        self.drop_ended(cells, ended, ENDED_A_CALL)
+    }
+
+    /// Frees the cells of unregistered keys whose windows had ended by then, but looks at no more than `most`.
+    fn drop_ended(&mut self, cells: &CellMap, by: Timestamp, most: usize) -> usize {
+        let mut gone = 0;
+        for _ in 0..most {
+            let Some((slot, serial)) = self.unregistered.pop(by) else { break };
+            let cell = self.get_mut(slot).filter(|cell| cell.serial == serial);
+            let Some(cell) = cell else { continue };
+            let due = cell.lasts_until();
+            if due > by {
+                self.unregistered.due.entry(due).or_default().push((slot, serial));
+                continue;
+            }
+            let id = cell.id.clone();
+            gone += self.remove(cells, &id);
+        }
+        gone
     }
 
     /// Puts a key into an empty slot, in a new chunk if all others are in use.
     fn put_key(&mut self, cell: Cell) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
-            if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            let is_full = |chunk: &Vec<_>| chunk.len() == CHUNK || chunk.is_empty();
+            if self.chunks.last().is_none_or(is_full) {
                 self.chunks.push(Vec::with_capacity(CHUNK));
             }
             let chunk = self.chunks.len() - 1;
             self.chunks[chunk].push(None);
             (chunk * CHUNK + self.chunks[chunk].len() - 1) as u32
         });
-        self.chunks[chunk_of(slot)][within(slot)] = Some(cell);
+        let chunk = &mut self.chunks[chunk_of(slot)];
+        if chunk.len() <= within(slot) {
+            chunk.reserve_exact(CHUNK - chunk.len());
+            chunk.resize_with(CHUNK, || None);
+        }
+        chunk[within(slot)] = Some(cell);
         slot
     }
 
@@ -354,22 +668,71 @@ impl Slots {
     }
 }
 
+/// Calls `then` with a cell and those of its groups.
+#[inline]
+fn reach_in<R>(
+    cell: &mut Cell,
+    groups: &mut [Option<Box<Cell>>],
+    time: &Time,
+    late: &mut Late,
+    then: impl FnOnce(Result<Reached<'_, '_>, Absent>) -> R,
+) -> R {
+    if cell.group == NO_SLOT {
+        catch_up(cell, time, late);
+        return then(Ok(Reached { cell, groups: &mut [] }));
+    }
+    if !cell.is_registered() {
+        match group_in(groups, cell.group).and_then(Cell::opens) {
+            Some(opens) => {
+                let crossed = cell.follow(opens, time);
+                note(late, cell, crossed);
+                catch_up(cell, time, late);
+                if cell.state.is_over(time.now()) {
+                    cell.begin_anew(opens, time.now());
+                }
+            }
+            None => return then(Err(Absent::Unknown)),
+        }
+    }
+    if cell.is_registered() {
+        catch_up(cell, time, late);
+    }
+    let mut around = |slot: u32| {
+        let group = groups.get_mut((slot & !GROUP) as usize)?.as_deref_mut()?;
+        catch_up(group, time, late);
+        Some(group.group)
+    };
+    let mut around = |slot| around(slot).unwrap_or(NO_SLOT);
+    let inner = cell.group;
+    let middle = around(inner);
+    match (middle, around(middle)) {
+        (NO_SLOT, _) => then(reached(cell, states_at(groups, [inner]).as_mut())),
+        (middle, NO_SLOT) => then(reached(cell, states_at(groups, [middle, inner]).as_mut())),
+        (middle, outer) => then(reached(cell, states_at(groups, [outer, middle, inner]).as_mut())),
+    }
+}
+
 /// Lets a cell take the latest version of its plan.
 #[inline]
 fn catch_up(cell: &mut Cell, time: &Time, late: &mut Late) {
     if cell.attached.is_some() {
         let crossed = cell.catch_up(time.now());
-        if !crossed.is_empty() {
-            late.push((cell.id.clone(), crossed));
-        }
+        note(late, cell, crossed);
+    }
+}
+
+#[inline]
+fn note(late: &mut Late, cell: &Cell, crossed: Vec<Crossing>) {
+    if !crossed.is_empty() {
+        late.push((cell.id.clone(), crossed));
     }
 }
 
 fn reached<'a, 'b, const N: usize>(
     cell: &'a mut Cell,
     groups: Option<&'a mut [&'b mut KeyState; N]>,
-) -> Option<Reached<'a, 'b>> {
-    Some(Reached { cell, groups: groups? })
+) -> Result<Reached<'a, 'b>, Absent> {
+    groups.map(|groups| Reached { cell, groups: &mut groups[..] }).ok_or(Absent::Unknown)
 }
 
 /// Returns the states of the groups in these slots.
@@ -383,6 +746,23 @@ fn states_at<const N: usize>(
         Some(cell) => &mut cell.state,
         None => unreachable!("a group stays as long as a key lies beneath it"),
     }))
+}
+
+impl Unregistered {
+    fn put(&mut self, due: Timestamp, slot: u32, serial: u32) {
+        self.due.entry(due).or_default().push((slot, serial));
+        self.count += 1;
+    }
+
+    /// Takes one out that is due by then.
+    fn pop(&mut self, by: Timestamp) -> Option<(u32, u32)> {
+        let mut first = self.due.first_entry().filter(|first| *first.key() <= by)?;
+        let popped = first.get_mut().pop();
+        if first.get().is_empty() {
+            first.remove();
+        }
+        popped
+    }
 }
 
 impl fmt::Debug for CellMap {
@@ -435,6 +815,16 @@ const SHARDS: usize = 256;
 const CHUNK: usize = 32;
 /// Marks the slots of groups.
 const GROUP: u32 = 1 << 31;
+/// Cells of unregistered keys that a shard keeps without looking whether their windows have ended.
+const FEW: usize = 64;
+/// How many of the others a call looks at: more than it adds.
+const ENDED_A_CALL: usize = 4;
+/// How many a call looks at that finds no room.
+const ENDED_A_LOOK: usize = 64;
+/// A clock that is set back by less finds the counts of a window that has just ended.
+const GRACE_MS: i64 = 60_000;
+/// An index that is larger than this many times what it holds is made smaller after a flood.
+const SPARSE: usize = 4;
 /// In place of the slot of a group that there is not.
 const NO_SLOT: u32 = u32::MAX;
 
@@ -456,12 +846,12 @@ mod tests {
             KeyConfig::named("ci").unwrap().with_global(limits.clone()).with_asset(asset, limits);
         let config = config.with_budget(Credits::whole(10).unwrap()).with_expiry(now);
 
-        let cells = CellMap::new(Time::System);
+        let cells = CellMap::new(Time::System, 0);
         let allocated = allocation_counter::measure(|| {
             for index in 0..KEYS {
                 let id = KeyId::new(format!("{index:022}")).unwrap();
                 let state = KeyState::new(KeyKind::Member, &config, Thresholds::DEFAULT, now);
-                cells.insert(id, state, None, None);
+                cells.insert(id, state, Attached::default());
             }
         });
         let bytes = allocated.bytes_current / KEYS;

@@ -20,6 +20,8 @@ pub(crate) struct Plans(BTreeMap<WorkspaceId, BTreeMap<PlanName, Held>>);
 struct Held {
     plan: Arc<LivePlan>,
     held_by: usize,
+    /// How many groups are open with it.
+    opens: usize,
 }
 
 /// A plan that its keys look at.
@@ -29,6 +31,8 @@ pub(crate) struct LivePlan {
     stored: RwLock<Arc<StoredPlan>>,
     /// The configuration of its keys that have nothing of their own: of the first one, for all of them.
     plain: OnceLock<Arc<KeyConfig>>,
+    /// That of unregistered keys.
+    unregistered: OnceLock<Arc<KeyConfig>>,
 }
 
 /// The plan of a key, and the key's own configuration.
@@ -41,7 +45,7 @@ pub(crate) struct Planned {
 impl LivePlan {
     fn new(stored: StoredPlan) -> Self {
         let (version, stored) = (AtomicU64::new(stored.version), RwLock::new(Arc::new(stored)));
-        Self { version, stored, plain: OnceLock::new() }
+        Self { version, stored, plain: OnceLock::new(), unregistered: OnceLock::new() }
     }
 
     pub(crate) fn get(&self) -> Arc<StoredPlan> {
@@ -60,6 +64,16 @@ impl Planned {
         Self { plan, own }
     }
 
+    /// The plan of an unregistered key.
+    pub(crate) fn of_unregistered(plan: &Arc<LivePlan>) -> Self {
+        let own = plan.unregistered.get_or_init(|| Arc::new(KeyConfig::of_unregistered()));
+        Self { own: Arc::clone(own), plan: Arc::clone(plan) }
+    }
+
+    pub(crate) fn is_of(&self, plan: &Arc<LivePlan>) -> bool {
+        Arc::ptr_eq(&self.plan, plan)
+    }
+
     pub(crate) fn is_ahead_of(&self, state: &KeyState) -> bool {
         let taken = state.plan().map_or(0, |taken| taken.version);
         self.plan.version.load(Ordering::Acquire) != taken
@@ -72,7 +86,7 @@ impl Planned {
     }
 
     #[cold]
-    fn take(&self, state: &mut KeyState, now: Timestamp) -> Vec<Crossing> {
+    pub(crate) fn take(&self, state: &mut KeyState, now: Timestamp) -> Vec<Crossing> {
         let plan = self.plan.get();
         if !state.is_behind(&plan) {
             return Vec::new();
@@ -105,11 +119,29 @@ impl Plans {
         workspace: &WorkspaceId,
         config: &KeyConfig,
     ) -> Result<Option<Arc<StoredPlan>>, KeysError> {
-        let Some(name) = &config.plan else { return Ok(None) };
-        match self.get(workspace, name) {
-            Some(plan) => Ok(Some(plan)),
-            None => Err(KeysError::NoPlan(name.clone())),
-        }
+        config.plan.as_ref().map(|name| self.named(workspace, name)).transpose()
+    }
+
+    /// Returns the plan with which a configuration opens a group.
+    pub(crate) fn opening(
+        &self,
+        workspace: &WorkspaceId,
+        config: &KeyConfig,
+    ) -> Result<Option<Arc<StoredPlan>>, KeysError> {
+        config.open.as_ref().map(|name| self.named(workspace, name)).transpose()
+    }
+
+    fn named(
+        &self,
+        workspace: &WorkspaceId,
+        name: &PlanName,
+    ) -> Result<Arc<StoredPlan>, KeysError> {
+        self.get(workspace, name).ok_or_else(|| KeysError::NoPlan(name.clone()))
+    }
+
+    /// Returns a plan that unregistered keys look at.
+    pub(crate) fn live(&self, workspace: &WorkspaceId, name: &PlanName) -> Option<Arc<LivePlan>> {
+        Some(Arc::clone(&self.0.get(workspace)?.get(name)?.plan))
     }
 
     /// Returns the same configuration, in the memory of other keys that have it.
@@ -140,7 +172,11 @@ impl Plans {
     ) -> Result<Option<StoredPlan>, KeysError> {
         update.plan.check()?;
         let plans = self.0.get(workspace);
-        let before = plans.and_then(|plans| plans.get(&update.name)).map(|held| held.plan.get());
+        let held = plans.and_then(|plans| plans.get(&update.name));
+        if held.is_some_and(|held| held.opens > 0) {
+            update.plan.check_for_open_groups(&update.name)?;
+        }
+        let before = held.map(|held| held.plan.get());
         let before = before.as_deref();
         update.check_version(before)?;
         let (count, max) = (plans.map_or(0, BTreeMap::len), StoredPlan::MOST);
@@ -157,7 +193,8 @@ impl Plans {
             Some(held) => held.plan.set(plan),
             None => {
                 let name = plan.name.clone();
-                plans.insert(name, Held { plan: Arc::new(LivePlan::new(plan)), held_by: 0 });
+                let plan = Arc::new(LivePlan::new(plan));
+                plans.insert(name, Held { plan, held_by: 0, opens: 0 });
             }
         }
     }
@@ -171,7 +208,9 @@ impl Plans {
         let held = self.0.get(workspace).and_then(|plans| plans.get(name));
         match held {
             None => Err(KeysError::NoPlan(name.clone())),
-            Some(held) if held.held_by > 0 => Err(KeysError::PlanInUse(name.clone())),
+            Some(held) if held.held_by > 0 || held.opens > 0 => {
+                Err(KeysError::PlanInUse(name.clone()))
+            }
             Some(_) => Ok(()),
         }
     }
@@ -199,6 +238,22 @@ impl Plans {
         }
         if let Some(found) = name(after).and_then(|name| plans.get_mut(&name)) {
             found.held_by += 1;
+        }
+    }
+
+    /// Counts that a group is open with one plan in place of another.
+    pub(crate) fn opened(
+        &mut self,
+        workspace: &WorkspaceId,
+        before: Option<&PlanName>,
+        after: Option<&PlanName>,
+    ) {
+        let Some(plans) = self.0.get_mut(workspace) else { return };
+        if let Some(left) = before.and_then(|name| plans.get_mut(name)) {
+            left.opens = left.opens.saturating_sub(1);
+        }
+        if let Some(found) = after.and_then(|name| plans.get_mut(name)) {
+            found.opens += 1;
         }
     }
 }

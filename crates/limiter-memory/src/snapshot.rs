@@ -34,6 +34,7 @@ pub struct Snapshot {
     last_change: u64,
     pub(crate) plans: Vec<StoredPlan>,
     pub(crate) keys: Vec<SavedKey>,
+    pub(crate) unregistered: Vec<SavedUnregistered>,
 }
 
 /// One key of a snapshot.
@@ -43,6 +44,16 @@ pub(crate) struct SavedKey {
     pub(crate) key: StoredKey,
     pub(crate) state: KeyState,
     /// Its reservations and the ids of its checks and records, if it has any. The field is required, if only as `null`.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub(crate) ledger: Option<SavedLedger>,
+}
+
+/// What a key has counted that nobody registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedUnregistered {
+    pub(crate) id: KeyId,
+    pub(crate) state: KeyState,
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) ledger: Option<SavedLedger>,
 }
@@ -64,19 +75,26 @@ impl CopiedCell {
     pub(crate) fn with(self, key: StoredKey) -> SavedKey {
         SavedKey { key, state: self.state, ledger: self.ledger }
     }
+
+    /// The copy of a key that nobody registered. A key that was deleted meanwhile is none.
+    pub(crate) fn unregistered(self) -> Option<SavedUnregistered> {
+        let Self { id, state, ledger } = self;
+        (!state.is_registered()).then_some(SavedUnregistered { id, state, ledger })
+    }
 }
 
 impl Snapshot {
     /// The format that this version writes and reads.
-    pub const FORMAT: u32 = 5;
+    pub const FORMAT: u32 = 6;
 
     pub(crate) const fn new(
         taken_at: Timestamp,
         last_change: u64,
         plans: Vec<StoredPlan>,
         keys: Vec<SavedKey>,
+        unregistered: Vec<SavedUnregistered>,
     ) -> Self {
-        Self { format: Self::FORMAT, taken_at, last_change, plans, keys }
+        Self { format: Self::FORMAT, taken_at, last_change, plans, keys, unregistered }
     }
 
     /// Returns when it was taken, by the clock of the store.
@@ -91,7 +109,7 @@ impl Snapshot {
         self.last_change
     }
 
-    /// Returns the number of keys.
+    /// Returns the number of registered keys and groups.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()

@@ -12,12 +12,13 @@ use limiter_core::{
     Usage, WorkspaceId, async_trait, reservation,
 };
 
-use crate::cell;
+use crate::cell::Attached;
 use crate::changes::{Changes, Journal, KeyAction, KeyChange};
 use crate::directory::{Directory, Scan, Then};
 use crate::handle::MemoryHandle;
-use crate::map::CellMap;
-use crate::snapshot::{CopiedCell, RestoreError, SavedKey, Snapshot};
+use crate::map::{Absent, CellMap, Needs};
+use crate::plans::Planned;
+use crate::snapshot::{CopiedCell, RestoreError, SavedKey, SavedUnregistered, Snapshot};
 use crate::sync::RwLock;
 use crate::time::Time;
 
@@ -42,6 +43,7 @@ pub struct MemoryStoreBuilder {
     bounds: LedgerBounds,
     history_days: u16,
     journal: Option<Arc<dyn Journal>>,
+    most_unregistered: usize,
 }
 
 impl MemoryStoreBuilder {
@@ -63,6 +65,12 @@ impl MemoryStoreBuilder {
     /// [`DayHistory::MOST_DAYS`].
     pub fn history_days(self, days: u16) -> Self {
         Self { history_days: days.clamp(1, DayHistory::MOST_DAYS), ..self }
+    }
+
+    /// Sets how many keys that nobody registered are counted at the same time, beneath all open groups together: 1,000,000 by
+    /// default. The first call of one more is denied as [too many](limiter_core::DenialReason::TooManyKeys).
+    pub fn most_unregistered(self, most: usize) -> Self {
+        Self { most_unregistered: most, ..self }
     }
 
     /// Writes each change of a key to this journal before it takes effect. By default there is no journal.
@@ -105,7 +113,7 @@ impl MemoryStoreBuilder {
     /// Creates an empty store.
     #[must_use]
     pub fn build(self) -> MemoryStore {
-        let cells = Arc::new(CellMap::new(self.time));
+        let cells = Arc::new(CellMap::new(self.time, self.most_unregistered));
         let changes = Arc::new(Changes::new(self.journal));
         let (bounds, history_days) = (self.bounds, self.history_days);
         MemoryStore { directory: Arc::default(), cells, bounds, history_days, changes }
@@ -141,21 +149,23 @@ impl MemoryStoreBuilder {
         // A group comes before what lies beneath it.
         keys.sort_by_key(|saved| saved.key.id.depth());
         for saved in keys {
-            let (kind, expires_at) = (saved.state.kind(), saved.state.expires_at());
             let id = saved.key.id.clone();
-            let workspace = saved.key.workspace.clone();
             directory
-                .insert(saved.key, kind, expires_at, taken_at)
+                .insert(saved.key, &saved.state, taken_at)
                 .map_err(RestoreError::Inconsistent)?;
-            let own = directory.get(&id).and_then(|key| key.own.as_ref());
-            let planned = directory.plans.planned(&workspace, own);
             let state = saved.state.keeping_history(store.history_days);
-            store.cells.insert(
-                id,
-                state,
-                planned,
-                saved.ledger.map(|ledger| Box::new(ledger.into())),
-            );
+            let attached = directory.attached(&id, &state);
+            let ledger = saved.ledger.map(|ledger| Box::new(ledger.into()));
+            store.cells.insert(id, state, Attached { ledger, ..attached });
+        }
+        for SavedUnregistered { id, state, ledger } in snapshot.unregistered {
+            let opens = id.group().and_then(|group| directory.opens(&group));
+            let is_known = directory.get(&id).is_some() || state.is_registered();
+            let Some(opens) = opens.filter(|_| !is_known) else { continue };
+            let planned = Some(Planned::of_unregistered(&opens));
+            let ledger = ledger.map(|ledger| Box::new(ledger.into()));
+            let attached = Attached { planned, ledger, opens: None, unregistered: true };
+            store.cells.insert(id, state, attached);
         }
         drop(directory);
         for change in changes {
@@ -189,6 +199,7 @@ impl MemoryStore {
             bounds: LedgerBounds::default(),
             history_days: DayHistory::DAYS,
             journal: None,
+            most_unregistered: MOST_UNREGISTERED,
         }
     }
 
@@ -200,18 +211,12 @@ impl MemoryStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Decision {
-        self.cells.reach(key, |reached| match reached {
-            Some(reached) => reached.charge(asset, charge, self.cells.time()),
-            None => Decision::key_unknown(Some(key), asset),
-        })
+        self.cells.charge(key, asset, charge)
     }
 
     /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
     pub fn peek(&self, key: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Decision {
-        let peeked = self
-            .cells
-            .look(key, |levels| cell::peek(levels, asset, charge, self.cells.time().now()));
-        peeked.unwrap_or_else(|| Decision::key_unknown(Some(key), asset))
+        self.cells.peek(key, asset, charge)
     }
 
     /// As [`Store::check_once`].
@@ -225,10 +230,10 @@ impl MemoryStore {
         charge: &Charge,
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
-        self.step(key, asset, |levels, ledger, now| {
+        let checked = self.step(key, asset, Needs::of_remembered(charge), |levels, ledger, now| {
             reservation::check_once(levels, ledger, &self.bounds, charge, id, now)
-        })
-        .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), asset)))
+        });
+        checked.unwrap_or_else(|absent| Ok(self.refuse(key, asset, charge, absent)))
     }
 
     /// As [`Store::record`].
@@ -242,10 +247,11 @@ impl MemoryStore {
         charge: &Charge,
         id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
-        self.step(key, asset, |levels, ledger, now| {
-            reservation::record(levels, ledger, &self.bounds, charge, id, now)
-        })
-        .unwrap_or(Err(ReservationError::KeyUnknown))
+        let recorded =
+            self.step(key, asset, Needs::of_remembered(charge), |levels, ledger, now| {
+                reservation::record(levels, ledger, &self.bounds, charge, id, now)
+            });
+        recorded.unwrap_or_else(|absent| Err(not_remembered(absent)))
     }
 
     /// As [`Store::reserve`].
@@ -260,10 +266,11 @@ impl MemoryStore {
         id: &RequestId,
         ttl: Duration,
     ) -> Result<Decision, ReservationError> {
-        self.step(key, asset, |levels, ledger, now| {
-            reservation::reserve(levels, ledger, &self.bounds, estimate, id, ttl, now)
-        })
-        .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), asset)))
+        let reserved =
+            self.step(key, asset, Needs::of_remembered(estimate), |levels, ledger, now| {
+                reservation::reserve(levels, ledger, &self.bounds, estimate, id, ttl, now)
+            });
+        reserved.unwrap_or_else(|absent| Ok(self.refuse(key, asset, estimate, absent)))
     }
 
     /// As [`Store::amend`].
@@ -276,10 +283,10 @@ impl MemoryStore {
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        self.step(key, None, |levels, ledger, now| {
+        let amended = self.step(key, None, Needs::Nothing, |levels, ledger, now| {
             reservation::amend(levels, ledger, &self.bounds, id, to, now)
-        })
-        .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), None)))
+        });
+        amended.unwrap_or_else(|_| Ok(Decision::key_unknown(Some(key), None)))
     }
 
     /// As [`Store::settle`].
@@ -292,10 +299,10 @@ impl MemoryStore {
         id: &RequestId,
         actual: &Totals,
     ) -> Result<Settled, ReservationError> {
-        self.step(key, None, |levels, ledger, now| {
+        let settled = self.step(key, None, Needs::Nothing, |levels, ledger, now| {
             reservation::settle(levels, ledger, &self.bounds, id, actual, now)
-        })
-        .unwrap_or(Err(ReservationError::KeyUnknown))
+        });
+        settled.unwrap_or_else(|absent| Err(not_remembered(absent)))
     }
 
     /// As [`Store::cancel`].
@@ -303,10 +310,10 @@ impl MemoryStore {
     /// # Errors
     /// [`ReservationError::KeyUnknown`], or as [`reservation::cancel`].
     pub fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
-        self.step(key, None, |levels, ledger, now| {
+        let cancelled = self.step(key, None, Needs::Nothing, |levels, ledger, now| {
             reservation::cancel(levels, ledger, &self.bounds, id, now)
-        })
-        .unwrap_or(Err(ReservationError::KeyUnknown))
+        });
+        cancelled.unwrap_or_else(|absent| Err(not_remembered(absent)))
     }
 
     /// Makes one step on the levels of a key and on its ledger, if the key is known.
@@ -314,36 +321,48 @@ impl MemoryStore {
         &self,
         key: &KeyId,
         asset: Option<&AssetId>,
+        needs: Needs,
         step: impl FnOnce(&mut LevelsMut<'_>, &mut Ledger, Timestamp) -> T,
-    ) -> Option<T> {
-        self.cells.reach(key, |reached| {
+    ) -> Result<T, Absent> {
+        self.cells.reach(key, needs, |reached| {
             let now = self.cells.time().now();
-            Some(reached?.with_ledger(asset, now, |levels, ledger| step(levels, ledger, now)))
+            Ok(reached?.with_ledger(asset, now, |levels, ledger| step(levels, ledger, now)))
         })
+    }
+
+    #[cold]
+    fn refuse(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        absent: Absent,
+    ) -> Decision {
+        match absent {
+            Absent::Unknown => Decision::key_unknown(Some(key), asset),
+            Absent::TooMany { .. } => self.cells.refuse(key, asset, charge, absent),
+        }
     }
 
     /// Returns the usage of the key, or `None` if no such key exists.
     #[must_use]
     pub fn usage(&self, key: &KeyId) -> Option<Usage> {
-        self.cells.with(key, |cell| {
-            let now = self.cells.time().now();
-            Some(Usage::of(&cell?.latest(now), now))
-        })
+        self.cells.read(key, Usage::of)
     }
 
     /// Returns what the key has counted on each of the last days, or `None` if no such key exists.
     #[must_use]
     pub fn history(&self, key: &KeyId, days: u16) -> Option<Vec<DayHistory>> {
-        self.cells.with(key, |cell| {
-            let now = self.cells.time().now();
-            Some(cell?.latest(now).history(days, now))
-        })
+        self.cells.read(key, |state, now| state.history(days, now))
     }
 
     /// Resolves a key and an asset for many calls; `None` if the key is unknown.
     #[must_use]
     pub fn handle(&self, key: &KeyId, asset: Option<&AssetId>) -> Option<MemoryHandle> {
-        let place = self.cells.place(key)?;
+        let place = self.cells.place(key);
+        if place.is_none() {
+            self.cells.look(key, |_, _| ())?;
+        }
         Some(MemoryHandle::new(self.cells.clone(), place, key.clone(), asset.cloned()))
     }
 
@@ -491,7 +510,13 @@ impl MemoryStore {
                 if record.bootstraps && !directory.is_empty(&record.workspace) {
                     return Err(KeysError::AlreadyBootstrapped);
                 }
-                directory.plans.of_config(&record.workspace, &record.config)?;
+                let NewRecord { kind, config, thresholds, .. } = record;
+                let plan = directory.plans.of_config(&record.workspace, config)?;
+                if let Some(opens) = directory.plans.opening(&record.workspace, config)? {
+                    let plan = plan.as_deref();
+                    let state = KeyState::with_plan(*kind, config, plan, *thresholds, at);
+                    state.check_open(config, Some(&opens), at)?;
+                }
                 directory.check_insert(&StoredKey::new(record, at), at).map(|()| true)
             }
             KeyAction::Update { workspace, update } => {
@@ -506,6 +531,8 @@ impl MemoryStore {
                 let is_named = key.is_configured(config);
                 let plan = plan.as_deref();
                 let change = state.change_with(config, plan, *thresholds, *effective, at)?;
+                let opens = directory.plans.opening(workspace, config)?;
+                change.after.check_open(config, opens.as_deref(), at)?;
                 Ok(change.after != state || !is_named)
             }
             KeyAction::Reset { workspace, id } => {
@@ -537,13 +564,12 @@ impl MemoryStore {
                 let NewRecord { kind, config, thresholds, .. } = record;
                 let key = StoredKey::new(record, at);
                 let plan = directory.plans.of_config(&key.workspace, config)?;
-                directory.insert(key, *kind, config.expires_at, at)?;
-                let own = directory.get(&record.id).and_then(|key| key.own.as_ref());
-                let planned = directory.plans.planned(&record.workspace, own);
                 let plan = plan.as_deref();
                 let state = KeyState::with_plan(*kind, config, plan, *thresholds, at);
                 let state = state.keeping_history(self.history_days);
-                self.cells.insert(record.id.clone(), state, planned, None);
+                directory.insert(key, &state, at)?;
+                let attached = directory.attached(&record.id, &state);
+                self.cells.insert(record.id.clone(), state, attached);
             }
             KeyAction::Update { workspace, update } => {
                 let KeyUpdate { id, config, effective, thresholds, .. } = update;
@@ -563,11 +589,10 @@ impl MemoryStore {
                 let (kind, crossed) =
                     configured.ok_or_else(|| KeysError::NotFound(id.to_string()))??;
                 directory.update(id, kind, config, at);
-                let own = directory.get(id).and_then(|key| key.own.as_ref());
-                let planned = directory.plans.planned(workspace, own);
                 self.cells.with(id, |cell| {
                     if let Some(cell) = cell {
-                        cell.set_planned(planned);
+                        let Attached { planned, opens, .. } = directory.attached(id, &cell.state);
+                        cell.set_plans(planned, opens);
                     }
                 });
                 return Ok(crossed);
@@ -632,6 +657,12 @@ impl MemoryStore {
         }
     }
 
+    /// Returns how many keys are counted that nobody registered: see [`MemoryStoreBuilder::most_unregistered`].
+    #[must_use]
+    pub fn unregistered_keys(&self) -> usize {
+        self.cells.unregistered()
+    }
+
     /// Takes a snapshot of all keys with their counts.
     ///
     /// The keys, their names and limits are those of one moment, the end of the snapshot. The counts and reservations
@@ -647,12 +678,15 @@ impl MemoryStore {
     fn snapshot_in_steps(&self, mut between: impl FnMut()) -> Snapshot {
         let _only_one = self.changes.snapshot.lock();
         self.directory.write().watch_changes();
-        let mut keys = Vec::new();
+        let (mut keys, mut unregistered) = (Vec::new(), Vec::new());
         for shard in 0..self.cells.shards() {
             self.cells.walk(shard, CopiedCell::of, |copied| {
                 // A key that changes after this is read again below.
                 let key = self.directory.read().get(&copied.id).cloned();
-                keys.extend(key.map(|key| copied.with(key)));
+                match key {
+                    Some(key) => keys.push(copied.with(key)),
+                    None => unregistered.extend(copied.unregistered()),
+                }
                 between();
             });
         }
@@ -674,7 +708,7 @@ impl MemoryStore {
             keys.retain(|saved| !changed.contains(&saved.key.id));
             keys.extend(changed_keys);
         }
-        Snapshot::new(taken_at, number, plans, keys)
+        Snapshot::new(taken_at, number, plans, keys, unregistered)
     }
 
     /// Creates a store on the system's clock that continues from a snapshot.
@@ -747,6 +781,20 @@ asynchronous! {
     plan(workspace: &WorkspaceId, name: &PlanName) -> Result<Option<PlanRecord>, StoreError>: Ok;
     delete_plan(workspace: &WorkspaceId, name: &PlanName) -> Result<(), KeysError>, after turn;
 }
+
+/// The error of a call on what is remembered of a key that has no cell.
+fn not_remembered(absent: Absent) -> ReservationError {
+    match absent {
+        Absent::Unknown => ReservationError::KeyUnknown,
+        Absent::TooMany { most, now: at, retry_at } => {
+            let (what, retry_at) = ("unregistered keys", retry_at.unwrap_or(Timestamp::MAX));
+            ReservationError::TooMany { what, most, at, retry_at }
+        }
+    }
+}
+
+/// Some 700 MB at most.
+const MOST_UNREGISTERED: usize = 1_000_000;
 
 #[cfg(test)]
 mod tests;

@@ -148,7 +148,9 @@ impl GuardedStore {
             if *denied.reason() == DenialReason::KeyUnknown {
                 local.forget_key(key);
             }
-        } else if let Ok(permit) = Arc::clone(&local.learning).try_acquire_owned() {
+        } else if decision.is_registered()
+            && let Ok(permit) = Arc::clone(&local.learning).try_acquire_owned()
+        {
             let due = local.due_to_learn(key);
             if !due.is_empty()
                 && let Ok(runtime) = Handle::try_current()

@@ -134,7 +134,7 @@ impl<'a> Answer<'a> {
         Ok(before)
     }
 
-    /// The levels as they are, with their limits; `None` if there is no such key.
+    /// The levels as they are, with their limits; `None` if there is no such key, or none that anybody registered.
     pub(crate) fn found(&self, of: Subject<'_>) -> Result<Option<KnownLevels>, Misread> {
         let levels = of.key.depth();
         let fields = (self.shown.len() / levels / 2).max(1);
@@ -146,7 +146,8 @@ impl<'a> Answer<'a> {
             let [of_asset, other] = if fields > 1 { [pair(1), pair(2)] } else { [(None, None); 2] };
             found.push(self::found(pair(0), of_asset, other, of.asset)?);
         }
-        all_of(found, levels)
+        let known = all_of(found, levels)?;
+        Ok(known.filter(KnownLevels::is_in_place))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use limiter_core::{AssetId, KeyId, RequestId};
+use limiter_core::{AssetId, KeyId, RequestId, WorkspaceId};
 use lru::LruCache;
 use parking_lot::Mutex;
 
@@ -22,6 +22,9 @@ pub(crate) type Cached<P, V> = Vec<((KeyId, P), V)>;
 
 /// Keys and assets: limits, windows, and counts as of then.
 pub(crate) type KnownKeys = Cache<Option<AssetId>, Arc<Known>>;
+
+/// The workspaces of groups.
+pub(crate) type Workspaces = Cache<(), WorkspaceId>;
 
 /// Entries of reservations that this process has made or changed, as they were then. They save a settlement a trip.
 pub(crate) type Entries = Cache<RequestId, Vec<u8>>;

@@ -87,11 +87,12 @@ impl Calls {
         let (of, now) = (self.subject(), answer.now);
         let leaves_out_other = known.leaves_out_other(of.asset, places);
         let mut known = answer.before(known, places)?;
-        let mut numbers = 0..;
+        let (mut numbers, mut is_stored) = (0.., false);
         let decisions = self.decisions(|charge| {
             let applied = numbers.next().and_then(|number| answer.applied(number));
             match applied {
                 Some(spared) => {
+                    is_stored |= charge.requests() > 0;
                     Some(explain::admitted(&mut known.met_mut(of), charge, spared, now))
                 }
                 // These limits are read first.
@@ -104,6 +105,9 @@ impl Calls {
                 }
             }
         });
+        if is_stored {
+            known = known.after_storing();
+        }
         Ok((Some(decisions), Some(known)))
     }
 }
@@ -134,6 +138,9 @@ impl Keys {
             let places: Vec<_> = prepared.places().collect();
             let (records, stamps) = (named(&known, &places), known.stamps());
             let (shape, argument) = Shape::of(prepared.operation(), &stamps, &records, 0, now)?;
+            if shape.rolls() && !known.is_registered() || known.is_new() {
+                return None;
+            }
             let script = self.scripts.take(&shape)?;
             let mut arguments = take_fields(of, &known, &places);
             arguments.push(argument);
@@ -169,6 +176,11 @@ impl Keys {
             Ended::Compared => calls.explain(answer, believed, places),
             _ => answer.found(of).map(|known| (None, known)),
         };
+        // A key that is not there may have an open group: it is read again.
+        if matches!(explained, Ok((None, None))) && !of.key.is_root() {
+            self.forget(of);
+            return Ok(None);
+        }
         let (decisions, known) = explained.map_err(|misread| {
             self.forget(of);
             self.misread(of.key, misread)
@@ -231,7 +243,7 @@ impl Keys {
             return Ok(None);
         };
         self.learn(of, &known);
-        if self.catch_up(known.each(of.key)).await? {
+        if self.catch_up(known.each(of.key), now).await? {
             return self.read(of).await.map(Some).map_err(CommandError::of_reading);
         }
         let may_call = known.met(of).may_call(now);
@@ -246,7 +258,11 @@ impl Keys {
         if calls.calls.is_empty() {
             return Ok(None);
         }
-        self.send_prepared(calls, known, now, true).await
+        // What the first call of a new key makes, the next ones go by.
+        let rest = calls.calls.split_off(if known.is_new() { 1 } else { calls.calls.len() });
+        let sent = self.send_prepared(calls, known, now, true).await;
+        calls.calls.extend(rest);
+        sent
     }
 
     /// The known levels of the key of calls, if `apply` can do them from those: a window ends that `take` does not close.
@@ -274,7 +290,9 @@ impl Keys {
         // Should anything be otherwise, the next try goes by what is found.
         self.forget(of);
         let prepared = prepare::check(&known.met(of), &calls.charges(), stops, now);
-        let reply = self.apply(of, &known, &prepared, now, Request::default()).await?;
+        let makes_no_request = calls.calls.iter().all(|call| call.charge.requests() == 0);
+        let request = Request { makes_no_request, ..Request::default() };
+        let reply = self.apply(of, &known, &prepared, now, request).await?;
         let places: Vec<_> = prepared.places().collect();
         let layouts = known.layouts(places.iter().copied());
         let answer = self.answer(of, Answer::of(&reply, &layouts, false))?;

@@ -10,14 +10,14 @@ use limiter_core::prepare::{self, Prepared};
 use limiter_core::{AssetId, KeyId, KeyState, LevelPlace, Place, ScopeId, Timestamp, Window};
 use redis::Value;
 
-use crate::answer::{Answer, Ended, all_of, found};
-use crate::cache::KnownKeys;
+use crate::answer::{Answer, Ended, found};
+use crate::cache::{KnownKeys, Workspaces};
 use crate::error::{CommandError, RedisError};
 use crate::keyspace::Keyspace;
 use crate::plans::{KnownPlans, Listeners};
 use crate::schema::{
-    Counted, GLOBAL, KnownLevels, Misread, NOT_AN_ANSWER, OTHER, Stamp, asset_field, bytes, look,
-    packed, push_int, scope_field, time_of, write_asset, write_global,
+    Counted, GLOBAL, Known, KnownLevels, Layout, Misread, NOT_AN_ANSWER, OTHER, Stamp, asset_field,
+    bytes, look, packed, push_int, scope_field, time_of, write_asset, write_global,
 };
 use crate::script::Script;
 use crate::scripts::Scripts;
@@ -33,6 +33,8 @@ pub(crate) struct Keys {
     pub(crate) known: Arc<KnownKeys>,
     pub(crate) plans: Arc<KnownPlans>,
     pub(crate) listeners: Arc<Listeners>,
+    /// The workspaces of open groups. A group stays in its workspace.
+    pub(crate) workspaces: Arc<Workspaces>,
     /// How many days the history of a key goes back.
     pub(crate) history_days: u16,
     /// The lead of the servers' clock over ours at the last answer, in ms. It is only an estimate: a server compares the
@@ -71,6 +73,12 @@ pub(crate) struct Request {
     pub(crate) times: Vec<(usize, &'static str)>,
     /// The number of a key and a field; nothing for the whole key.
     pub(crate) drops: Vec<(usize, Vec<u8>)>,
+    /// The number of a key, and for how long it is to live at least, in ms.
+    pub(crate) lives: Vec<(usize, i64)>,
+    /// Of a level that begins with the operation: its number, from 1, and its records.
+    pub(crate) begins: (usize, Vec<Vec<u8>>),
+    /// Whether its calls make no request, so that an unregistered key is left as it is: without a trace, if it is new.
+    pub(crate) makes_no_request: bool,
     pub(crate) ledger: Option<Listed>,
     /// The number of the key of closed days of the outermost level, which those of the others follow, and the end of the last one that is not kept.
     pub(crate) history: Option<(usize, Timestamp)>,
@@ -133,6 +141,10 @@ impl SlotSets {
     }
 }
 
+/// A clock that is set back by less finds the counts of an unregistered key whose windows have just ended.
+pub(crate) const GRACE_MS: i64 = 60_000;
+/// Redis takes no longer life.
+const LONGEST_LIFE_MS: i64 = 1 << 50;
 /// The kind of ledger operation that is about an id alone.
 const OF_NO_RESERVATION: u8 = 1;
 /// The number of the hot key of the outermost level in a [`Request`], and that of the cold one. Those of other levels follow.
@@ -156,6 +168,7 @@ impl Keys {
             known,
             plans,
             listeners: Arc::default(),
+            workspaces: Arc::new(Workspaces::new(most_known)),
             history_days,
             ahead: Arc::default(),
             #[cfg(feature = "fuzzing")]
@@ -185,7 +198,7 @@ impl Keys {
         let mut found = self.read_as_is(of).await?;
         while let Some(known) = &found.known
             && !known.is_group()
-            && self.catch_up(known.each(of.key)).await?
+            && self.catch_up(known.each(of.key), found.now).await?
         {
             found = self.read_as_is(of).await?;
         }
@@ -197,8 +210,10 @@ impl Keys {
         let names = self.names_of(of.key);
         let read = &self.scripts.read;
         let reply = self.run(read, names, of.fields(), false, Lane::Shared).await?;
-        let found = read_found(&reply, of).map_err(|(id, misread)| self.misread(&id, misread))?;
-        self.saw(found.now);
+        let read = read_found(&reply, of).map_err(|(id, misread)| self.misread(&id, misread))?;
+        let (now, levels) = read;
+        self.saw(now);
+        let found = Found { now, known: self.with_unregistered(of, levels, now).await? };
         match &found.known {
             Some(known) => self.learn(of, known),
             None => self.forget(of),
@@ -212,11 +227,13 @@ impl Keys {
             let known = self.known.of(&level, of.asset.cloned());
             known.filter(|known| self.is_current(known))
         });
-        known.collect::<Option<_>>().map(KnownLevels::new)
+        let known = known.collect::<Option<_>>().map(KnownLevels::new);
+        let known = known.filter(KnownLevels::is_in_place);
+        known.filter(|known| !known.own().is_some_and(|own| own.may_begin_anew(self.now())))
     }
 
     pub(crate) fn learn(&self, of: Subject<'_>, known: &KnownLevels) {
-        for (level, known) in of.key.levels().zip(known.iter()) {
+        for (level, known) in of.key.levels().zip(known.iter().filter(|known| !known.is_new)) {
             self.known.learn(&level, of.asset.cloned(), Arc::clone(known));
         }
     }
@@ -246,6 +263,15 @@ impl Keys {
         let places: Vec<_> = prepared.places().collect();
         let mut names = self.names_of(of.key);
         let mut stamps: Vec<_> = known.stamps().into_iter().map(|stamp| [stamp; 2]).collect();
+        let is_registered = known.is_registered();
+        let own = known.len() - 1;
+        if known.is_new() {
+            begin(known, &places, now, &mut request);
+        } else if !is_registered {
+            let life = known.own().map_or(0, |known| life_of(&known.state, now, &request));
+            let hot = HOT + 2 * own;
+            request.lives = vec![(hot, life), (hot + 1, life)];
+        }
         if is_rare(prepared, known, of) {
             let mut after = known.clone();
             prepared.put_limits(&mut after.met_mut(of));
@@ -260,8 +286,11 @@ impl Keys {
         } else if (operation.soft.is_empty()
             || prepared.fits(&known.met(of), now) && !request.is_short_of_slots())
             // It refuses what does not fit in a level in shadow.
+            && !known.is_new()
+            && (is_registered || request.ledger.is_none())
             && let Some((shape, argument)) =
                 Shape::of(operation, &known.stamps(), &named(known, &places), request.kind(), now)
+            && (is_registered || !shape.rolls())
             && let Some(script) = self.scripts.take(&shape)
         {
             let mut arguments = take_fields(of, known, &places);
@@ -273,7 +302,9 @@ impl Keys {
             return run.await.map_err(CommandError::of_several_writes);
         }
         let fields = fields_of(known, &places);
-        self.close_days(of.key.levels(), operation, &mut request, names.len(), now);
+        // An unregistered key has no history.
+        let with_history = of.key.levels().take(known.len() - usize::from(!is_registered));
+        self.close_days(with_history, operation, &mut request, names.len(), now);
         let apply = &self.scripts.apply;
         self.send(apply, names, operation, fields, of.fields(), &stamps, request, Lane::Shared)
             .await
@@ -389,7 +420,9 @@ impl Keys {
     ) -> Result<(), CommandError> {
         loop {
             let Some(prepared) = prepare::rebase(&known.met(of), now) else { return Ok(()) };
-            let reply = self.apply(of, &known, &prepared, now, Request::default()).await?;
+            // A denial makes no state of an unregistered key.
+            let request = Request { makes_no_request: true, ..Request::default() };
+            let reply = self.apply(of, &known, &prepared, now, request).await?;
             let layouts = known.layouts(prepared.places());
             let answer = self.answer(of, Answer::of(&reply, &layouts, false))?;
             if answer.ended == Ended::Compared {
@@ -496,12 +529,17 @@ pub(crate) fn arguments(
     request: Request,
 ) -> Vec<Vec<u8>> {
     let kind = request.kind();
-    let Request { keys: _, not_after, guards, puts, times, drops, ledger, history } = request;
+    let mut request = request;
+    let (lives, begins) = (std::mem::take(&mut request.lives), std::mem::take(&mut request.begins));
+    let Request { keys: _, not_after, guards, puts, times, drops, ledger, history, .. } = request;
+    let (level, records) = begins;
     let counted = Counted {
         shown: shown.len(),
         guards: guards.len(),
         puts: puts.len() + times.len(),
         drops: drops.len(),
+        lives: lives.len(),
+        begins: level as u8,
         ledger: kind,
         history,
     };
@@ -517,6 +555,10 @@ pub(crate) fn arguments(
     for (key, field) in drops {
         arguments.extend([number(key), field]);
     }
+    for (key, ms) in lives {
+        arguments.extend([number(key), ms.to_string().into_bytes()]);
+    }
+    arguments.extend(records);
     arguments.extend(ledger.into_iter().flat_map(Listed::arguments));
     arguments
 }
@@ -531,18 +573,10 @@ pub(crate) fn put_changed(
 ) -> bool {
     let parts = |request: &Request| (request.puts.len(), request.drops.len());
     let unchanged = parts(request);
-    let written = write_global(after);
-    if written != write_global(before) {
-        request.puts.push((cold, GLOBAL.to_vec(), written));
+    let global = write_global(after);
+    if global != write_global(before) {
+        request.puts.push((cold, GLOBAL.to_vec(), global));
     }
-    let written = |state: &KeyState| -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let of_asset = |(id, listed, scope): (&AssetId, _, &_)| {
-            let parallel = state.parallel_limit(&ScopeId::asset(id.clone()));
-            (asset_field(id), write_asset(scope, listed, parallel))
-        };
-        let other = state.other().map(|scope| (OTHER.to_vec(), write_asset(scope, false, None)));
-        state.assets().map(of_asset).chain(other).collect()
-    };
     let (before, after) = (written(before), written(after));
     for (field, limits) in &after {
         if before.get(field) != Some(limits) {
@@ -555,8 +589,69 @@ pub(crate) fn put_changed(
     parts(request) != unchanged
 }
 
+/// Puts the cold fields of a new unregistered key, which has these numbers, and lets it live for as long as its windows do.
+pub(crate) fn put_whole(
+    request: &mut Request,
+    new: &Known,
+    now: Timestamp,
+    [hot, cold]: [usize; 2],
+) {
+    let global = (GLOBAL.to_vec(), write_global(&new.state));
+    let cold_fields = written(&new.state).into_iter().chain([global]);
+    request.puts.extend(cold_fields.map(|(field, limits)| (cold, field, limits)));
+    let life = life_of(&new.state, now, request);
+    request.lives = vec![(hot, life), (cold, life)];
+}
+
+/// Lets an operation store a key that is not there yet; or, if its calls make no request, leave no trace of it.
+fn begin(known: &KnownLevels, places: &[LevelPlace], now: Timestamp, request: &mut Request) {
+    let Some(new) = known.own() else { return };
+    let own = known.len() - 1;
+    let (hot, cold) = (HOT + 2 * own, COLD + 2 * own);
+    let record_of = |place: Place| {
+        let record = new.state.scope_at(place)?.record();
+        Some(Layout::of(place == Place::Global, record).write(new.stamp, &record.stored()))
+    };
+    let compared = places.iter().filter(|at| at.level == own).map(|at| at.place);
+    let compared: Vec<Place> = compared.collect();
+    request.begins = (own + 1, compared.iter().filter_map(|place| record_of(*place)).collect());
+    request.guards.push((hot, Vec::new(), Vec::new()));
+    if request.makes_no_request {
+        request.drops.push((hot, Vec::new()));
+        return;
+    }
+    // What may be left there belongs to no key.
+    request.drops.push((cold, Vec::new()));
+    for place in new.state.every_place().filter(|place| !compared.contains(place)) {
+        let field = scope_field(&new.state.id_at(place));
+        request.puts.extend(record_of(place).map(|record| (hot, field, record)));
+    }
+    put_whole(request, new, now, [hot, cold]);
+}
+
+/// The cold fields of the assets of a level, and of other assets.
+fn written(state: &KeyState) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let of_asset = |(id, listed, scope): (&AssetId, _, &_)| {
+        let parallel = state.parallel_limit(&ScopeId::asset(id.clone()));
+        (asset_field(id), write_asset(scope, listed, parallel))
+    };
+    let other = state.other().map(|scope| (OTHER.to_vec(), write_asset(scope, false, None)));
+    state.assets().map(of_asset).chain(other).collect()
+}
+
+/// For how long an unregistered key is to live, in ms: until its windows and all that is remembered of it have ended, and a
+/// while longer, should the clock step back.
+fn life_of(state: &KeyState, now: Timestamp, request: &Request) -> i64 {
+    let until = state.may_last_until(now);
+    let windows = until.unix_ms().saturating_sub(now.unix_ms());
+    let remembered = request.ledger.as_ref().and_then(|ledger| ledger.life).unwrap_or(0);
+    // What ends is remembered for a while again.
+    let remembered = remembered.saturating_mul(2).min(LONGEST_LIFE_MS);
+    windows.max(remembered).saturating_add(GRACE_MS)
+}
+
 /// Reads what `read` answers for the fields of a call. An error comes with the level whose data is damaged.
-fn read_found(reply: &Value, of: Subject<'_>) -> Result<Found, (KeyId, Misread)> {
+fn read_found(reply: &Value, of: Subject<'_>) -> Result<Read, (KeyId, Misread)> {
     let of_key = |misread| (of.key.clone(), misread);
     let parts = match reply {
         Value::Array(parts) => parts.as_slice(),
@@ -575,9 +670,13 @@ fn read_found(reply: &Value, of: Subject<'_>) -> Result<Found, (KeyId, Misread)>
     };
     let levels = of.key.levels().zip(hashes.chunks_exact(2));
     let levels = levels.map(|(id, level)| read(level).map_err(|misread| (id, misread)));
-    let known = all_of(levels.collect::<Result<_, _>>()?, of.key.depth()).map_err(of_key)?;
-    Ok(Found { now, known })
+    let mut levels: Vec<_> = levels.collect::<Result<_, _>>()?;
+    levels.resize_with(of.key.depth(), || None);
+    Ok((now, levels))
 }
+
+/// The time, and of each level what is stored.
+type Read = (Timestamp, Vec<Option<Known>>);
 
 fn number(number: usize) -> Vec<u8> {
     number.to_string().into_bytes()

@@ -12,17 +12,18 @@ use std::time::{Duration, Instant};
 
 use limiter_core::{
     Crossing, KeyConfig, KeyId, KeyState, KeysError, LateEvent, Listener, PlanName, StoredPlan,
-    TakenPlan, WorkspaceId,
+    TakenPlan, Timestamp, WorkspaceId,
 };
 use parking_lot::RwLock;
 use redis::Value;
 
+use crate::answer::all_of;
 use crate::error::CommandError;
-use crate::keys::Keys;
+use crate::keys::{Keys, Subject};
 use crate::keyspace::WorkspaceKey;
 use crate::records::{Records, Undone};
 use crate::runtime;
-use crate::schema::{Known, Misread, NOT_AN_ANSWER, bytes, read_plan};
+use crate::schema::{Known, KnownLevels, Misread, NOT_AN_ANSWER, bytes, read_plan};
 
 /// The plans that were read, by workspace and name.
 #[derive(Debug)]
@@ -77,10 +78,10 @@ impl KnownPlans {
         plans.insert((workspace.clone(), name.clone()), entry);
     }
 
-    /// The plan that a key has, if it is known well enough.
-    fn known(&self, taken: &TakenPlan) -> Option<Option<Arc<StoredPlan>>> {
+    /// A plan, if it is known well enough.
+    fn known(&self, workspace: &WorkspaceId, name: &PlanName) -> Option<Option<Arc<StoredPlan>>> {
         let plans = self.plans.read();
-        let entry = plans.get(&(taken.workspace.clone(), taken.name.clone()))?;
+        let entry = plans.get(&(workspace.clone(), name.clone()))?;
         (entry.read_at.elapsed() < self.known_for).then(|| entry.plan.clone())
     }
 
@@ -115,15 +116,32 @@ impl Keys {
         is_current
     }
 
-    /// Lets each of these levels take the latest version of its plan. Answers whether any was behind.
+    /// Lets each of these levels take the latest version of its plan, and an unregistered key of which nothing is left begin anew.
+    /// Answers whether there was any.
     pub(crate) async fn catch_up(
         &self,
         levels: impl Iterator<Item = (KeyId, &Known)>,
+        now: Timestamp,
     ) -> Result<bool, CommandError> {
-        let mut any = false;
+        let (mut any, mut opens) = (false, None);
         for (level, known) in levels {
-            if let Some(plan) = self.newer_plan(&known.state).await? {
-                let crossed = Records::new(self.clone()).take_plan(&level, &plan).await?;
+            let of_group = std::mem::replace(&mut opens, known.state.opens());
+            if known.is_new {
+                continue;
+            }
+            if known.may_begin_anew(now)
+                && let Some(name) = of_group
+                && let Some(taken) = known.state.plan()
+                && let Some(plan) = self.current_plan(&taken.workspace, name).await?
+                && Records::new(self.clone()).begin_anew_if_over(&level, &plan).await?
+            {
+                any = true;
+            } else if let Some(plan) = self.newer_plan(&known.state, of_group).await? {
+                let records = Records::new(self.clone());
+                let crossed = match known.state.is_registered() {
+                    true => records.take_plan(&level, &plan).await?,
+                    false => records.take_plan_of_group(&level, &plan).await?,
+                };
                 self.tell(&level, &crossed);
                 any = true;
             }
@@ -131,18 +149,72 @@ impl Keys {
         Ok(any)
     }
 
-    /// The plan of a level, if the level has not taken its latest version.
+    /// The plan of a level, if the level has not taken its latest version. An unregistered key has the one with which its group
+    /// is open.
     pub(crate) async fn newer_plan(
         &self,
         state: &KeyState,
+        opens: Option<&PlanName>,
     ) -> Result<Option<Arc<StoredPlan>>, CommandError> {
         let Some(taken) = state.plan() else { return Ok(None) };
-        let plan = match self.plans.known(taken) {
-            Some(known) => known,
-            None => self.read_plan(&taken.workspace, &taken.name).await?,
-        };
+        let name = opens.filter(|_| !state.is_registered()).unwrap_or(&taken.name);
+        let plan = self.current_plan(&taken.workspace, name).await?;
         // One that was lost leaves its keys the limits that they have.
         Ok(plan.filter(|plan| state.is_behind(plan)))
+    }
+
+    /// A plan, as it was less than a second ago.
+    pub(crate) async fn current_plan(
+        &self,
+        workspace: &WorkspaceId,
+        name: &PlanName,
+    ) -> Result<Option<Arc<StoredPlan>>, CommandError> {
+        match self.plans.known(workspace, name) {
+            Some(known) => Ok(known),
+            None => self.read_plan(workspace, name).await,
+        }
+    }
+
+    /// The levels of a key as they were read, with a new one for a key that is not there and whose group is open; `None` if there
+    /// is no such key.
+    pub(crate) async fn with_unregistered(
+        &self,
+        of: Subject<'_>,
+        mut levels: Vec<Option<Known>>,
+        now: Timestamp,
+    ) -> Result<Option<KnownLevels>, CommandError> {
+        let own = levels.pop().flatten();
+        let group = levels.last().and_then(Option::as_ref);
+        let opens = group.and_then(|group| group.state.opens()).cloned();
+        let own = match own {
+            Some(own) if own.state.is_registered() || opens.is_some() => Some(own),
+            Some(_) => None,
+            None => match of.key.group().zip(opens) {
+                Some((group, opens)) => self.new_beneath(&group, &opens, now).await?,
+                None => None,
+            },
+        };
+        levels.push(own);
+        let depth = levels.len();
+        all_of(levels, depth).map_err(|misread| self.misread(of.key, misread))
+    }
+
+    /// A key that nobody registered, beneath a group that is open with this plan.
+    pub(crate) async fn new_beneath(
+        &self,
+        group: &KeyId,
+        opens: &PlanName,
+        now: Timestamp,
+    ) -> Result<Option<Known>, CommandError> {
+        let known = self.workspaces.of(group, ());
+        let workspace = match known {
+            Some(workspace) => Some(workspace),
+            None => Records::new(self.clone()).remains(group).await?.workspace,
+        };
+        let Some(workspace) = workspace else { return Ok(None) };
+        self.workspaces.learn(group, (), workspace.clone());
+        let plan = self.current_plan(&workspace, opens).await?;
+        Ok(plan.map(|plan| Known::unregistered(&plan, now)))
     }
 
     /// The plan that a configuration names.
@@ -151,7 +223,24 @@ impl Keys {
         workspace: &WorkspaceId,
         config: &KeyConfig,
     ) -> Result<Option<Arc<StoredPlan>>, Undone> {
-        let Some(name) = &config.plan else { return Ok(None) };
+        self.named_plan(workspace, config.plan.as_ref()).await
+    }
+
+    /// The plan with which a configuration opens a group.
+    pub(crate) async fn opening_plan(
+        &self,
+        workspace: &WorkspaceId,
+        config: &KeyConfig,
+    ) -> Result<Option<Arc<StoredPlan>>, Undone> {
+        self.named_plan(workspace, config.open.as_ref()).await
+    }
+
+    async fn named_plan(
+        &self,
+        workspace: &WorkspaceId,
+        name: Option<&PlanName>,
+    ) -> Result<Option<Arc<StoredPlan>>, Undone> {
+        let Some(name) = name else { return Ok(None) };
         match self.read_plan(workspace, name).await? {
             Some(plan) => Ok(Some(plan)),
             None => Err(KeysError::NoPlan(name.clone()).into()),

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use limiter_core::operation::Operation;
 use limiter_core::{
-    Change, Crossing, KeyDigest, KeyId, KeyKind, KeyRecord, KeyState, KeyUpdate, KeysError,
-    LevelPlace, NewRecord, Place, Scope, ScopeId, StoredKey, StoredPlan, Timestamp, UpdatedKey,
-    WorkspaceId,
+    Change, Crossing, KeyConfig, KeyDigest, KeyId, KeyKind, KeyRecord, KeyState, KeyUpdate,
+    KeysError, LevelPlace, NewRecord, Place, Scope, ScopeId, StoredKey, StoredPlan, Timestamp,
+    UpdatedKey, WorkspaceId,
 };
 use redis::Value;
 
 pub(crate) use self::reading::READ_TOGETHER;
 use crate::answer::{Answer, Ended};
 use crate::error::CommandError;
-use crate::keys::{COLD, HOT, Keys, Request, Subject, put_changed};
+use crate::keys::{COLD, GRACE_MS, HOT, Keys, Request, Subject, put_changed, put_whole};
 use crate::schema::{
     GLOBAL, Known, KnownLevels, Layout, Stamp, bytes, scope_field, secret_fields, write_asset,
     write_global, written_labels, written_own,
@@ -72,13 +72,15 @@ impl Records {
         let stamp = Stamp::draw();
         let mut now = self.0.now();
         let plan = self.0.plan_of(workspace, config).await?;
+        let opens = self.0.opening_plan(workspace, config).await?;
         loop {
             let state = KeyState::with_plan(*kind, config, plan.as_deref(), *thresholds, now);
+            state.check_open(config, opens.as_deref(), now).map_err(KeysError::from)?;
             let mut request = Request { not_after, ..Request::default() };
             request.keys = vec![self.0.keyspace.record(id)];
             let text = |text: &str| text.as_bytes().to_vec();
             let absent = |key: usize, field: &[u8]| (key, field.to_vec(), Vec::new());
-            request.guards = vec![absent(HOT, GLOBAL), absent(RECORD, b"id")];
+            request.guards = vec![absent(RECORD, b"id")];
             if let Some(group) = id.group() {
                 let of_group = [self.0.keyspace.record(&group), self.0.keyspace.beneath(&group)];
                 request.keys.extend(of_group);
@@ -86,6 +88,14 @@ impl Records {
                     (GROUP_RECORD, text("workspace"), text(workspace.as_str())),
                     (GROUP_RECORD, text("kind"), text(GROUP)),
                 ]);
+                // What calls have made of it before it was registered.
+                let ledger = self.0.keyspace.ledger(id);
+                let first = COLD + request.keys.len() + 1;
+                let made = [HOT, COLD].into_iter().chain(first..first + ledger.len());
+                request.drops = made.map(|key| (key, Vec::new())).collect();
+                request.keys.extend(ledger);
+            } else {
+                request.guards.push(absent(HOT, GLOBAL));
             }
             let stored = StoredKey::new(key, now);
             request.puts = vec![(COLD, GLOBAL.to_vec(), write_global(&state))];
@@ -177,6 +187,7 @@ impl Records {
         let KeyUpdate { id, version, config, effective, thresholds } = update;
         let (mut found, mut of_plan) = (Some(found), Vec::new());
         let plan = self.0.plan_of(workspace, config).await?;
+        let opens = self.0.opening_plan(workspace, config).await?;
         loop {
             let key = found.take().filter(|key| key.record.workspace == *workspace);
             let Found { now, record, stored, known } = key.ok_or_else(|| not_found(id))?;
@@ -187,13 +198,15 @@ impl Records {
             let change = |known: &Known, now| {
                 let plan = plan.as_deref();
                 let change = known.state.change_with(config, plan, *thresholds, *effective, now);
-                change.map_err(KeysError::from)
+                let change = change.map_err(KeysError::from)?;
+                change.after.check_open(config, opens.as_deref(), now).map_err(KeysError::from)?;
+                Ok::<_, KeysError>(change)
             };
-            let newer = self.0.newer_plan(&known.state).await?;
+            let newer = self.0.newer_plan(&known.state, None).await?;
             let latest = match &newer {
                 Some(newer) => {
                     let state = known.state.take(&stored.config(&known.state), newer, now).after;
-                    Known { stamp: known.stamp, state }
+                    known.with_state(state)
                 }
                 None => known.clone(),
             };
@@ -265,6 +278,88 @@ impl Records {
         Ok(Vec::new())
     }
 
+    /// Lets an unregistered key take the plan with which its group is open. Answers the thresholds that this reached.
+    pub(crate) async fn take_plan_of_group(
+        &self,
+        id: &KeyId,
+        plan: &StoredPlan,
+    ) -> Result<Vec<Crossing>, CommandError> {
+        let own = KeyConfig::of_unregistered();
+        while let Some((now, known)) = self.unregistered(id).await? {
+            if !known.state.is_behind(plan) {
+                break;
+            }
+            if known.state.begins_anew(now) {
+                if self.begin_anew(id, &known, plan, now).await? {
+                    break;
+                }
+                continue;
+            }
+            let planned = known.state.take(&own, plan, now);
+            let until = planned.after.may_last_until(now).unix_ms();
+            let life = until.saturating_sub(now.unix_ms()).saturating_add(GRACE_MS);
+            let request = Request {
+                keys: vec![self.0.keyspace.record(id)],
+                guards: vec![(RECORD, b"id".to_vec(), Vec::new())],
+                lives: vec![(HOT, life), (COLD, life)],
+                ..Request::default()
+            };
+            match self.change(TAKE, id, &known, planned, request).await {
+                Ok(Some((now, known))) => return Ok(known.state.take(&own, plan, now).crossed),
+                Ok(None) => {}
+                Err(Undone::Failed(error)) => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Lets an unregistered key begin anew of which nothing is left. Answers whether it did.
+    pub(crate) async fn begin_anew_if_over(
+        &self,
+        id: &KeyId,
+        plan: &StoredPlan,
+    ) -> Result<bool, CommandError> {
+        while let Some((now, known)) = self.unregistered(id).await? {
+            if !known.state.is_over(now) || !known.state.begins_differently(now) {
+                break;
+            }
+            if self.begin_anew(id, &known, plan, now).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts the state of an unregistered key whose windows have ended in place of the one that was found. Answers whether that
+    /// was still there.
+    async fn begin_anew(
+        &self,
+        id: &KeyId,
+        found: &Known,
+        plan: &StoredPlan,
+        now: Timestamp,
+    ) -> Result<bool, CommandError> {
+        let state = found.state.begun_anew(plan, now);
+        let new = Known { stamp: Stamp::draw(), state, is_new: true };
+        let record = found.state.global().record();
+        let before = Layout::of(true, record).write(found.stamp, &record.stored());
+        let mut request = Request {
+            keys: vec![self.0.keyspace.record(id)],
+            guards: vec![(RECORD, b"id".to_vec(), Vec::new()), (HOT, GLOBAL.to_vec(), before)],
+            drops: vec![(HOT, Vec::new()), (COLD, Vec::new())],
+            ..Request::default()
+        };
+        put_whole(&mut request, &new, now, [HOT, COLD]);
+        let hot = new.state.every_scope().map(|(id, _)| put_hot(&new.state, &id, new.stamp));
+        request.puts.extend(hot.flatten());
+        let mut operation = beginning(&new.state);
+        operation.from = operation.from.max(found.state.lasts_until());
+        let stamps = [new.stamp; 2];
+        let reply = self.send(TAKE, id, &operation, Vec::new(), stamps, request).await?;
+        Ok(self.answer(id, &reply)?.ended == Ended::Compared)
+    }
+
     /// Gives a key of this workspace the access key of `rotated`, if it still has the one that was found.
     pub(crate) async fn rotate(
         &self,
@@ -297,7 +392,7 @@ impl Records {
             let key = self.inspect(id).await?;
             let key = key.filter(|key| key.record.workspace == *workspace);
             let Found { now, known, .. } = key.ok_or_else(|| not_found(id))?;
-            if self.0.catch_up([(id.clone(), &known)].into_iter()).await? {
+            if self.0.catch_up([(id.clone(), &known)].into_iter(), now).await? {
                 continue;
             }
             let request = self.of_workspace(id, workspace, None);
@@ -338,7 +433,9 @@ impl Records {
         for (id, _) in after.every_scope().filter(|(id, _)| is_new(id)) {
             request.puts.extend(put_hot(&after, &id, stamps[1]));
         }
-        self.0.close_days(iter::once(id.clone()), &operation, &mut request, COLD, self.0.now());
+        // An unregistered key has no history.
+        let with_history = iter::once(id.clone()).filter(|_| known.state.is_registered());
+        self.0.close_days(with_history, &operation, &mut request, COLD, self.0.now());
         let fields: Vec<_> = scopes.iter().map(scope_field).collect();
         let reply = self.send(name, id, &operation, fields, stamps, request).await?;
         let answer = self.answer(id, &reply)?;

@@ -20,6 +20,7 @@ use crate::answer::{Answer, Ended};
 use crate::cache::Entries;
 use crate::error::{CommandError, RedisError};
 use crate::keys::{Keys, Listed, Request, SlotSets, Subject, named};
+use crate::records::Records;
 use crate::runtime;
 use crate::schema::{
     Entry, GENERATION, Known, KnownLevels, Layout, Misread, NOT_AN_ANSWER, REMEMBERED, Stamp,
@@ -141,6 +142,9 @@ impl Remembering {
         self.within_deadline(async {
             let mut at_hand = self.at_hand(of);
             loop {
+                if charge.requests() == 0 {
+                    at_hand = self.for_no_request(of, at_hand).await?;
+                }
                 let prepared = at_hand.as_ref().map(|AtHand { now, known, .. }| {
                     prepare::record(&known.met(of), charge, LevelSet::NONE, *now)
                 });
@@ -377,6 +381,9 @@ impl Remembering {
     ) -> Result<Decision, ReservationError> {
         let (mut at_hand, mut only_looks) = (self.at_hand(of), false);
         loop {
+            if charge.requests() == 0 {
+                at_hand = self.for_no_request(of, at_hand).await?;
+            }
             let compared = at_hand.as_ref().filter(|_| !std::mem::take(&mut only_looks));
             let prepared = compared.and_then(|at| at.check(of, charge));
             let request = request(prepared.as_ref(), at_hand.as_ref());
@@ -416,6 +423,32 @@ impl Remembering {
         }
     }
 
+    /// The levels of a call that makes no request and is to be remembered. Of an unregistered key, which has no state yet or none
+    /// any more, it cannot be.
+    async fn for_no_request(
+        &self,
+        of: Subject<'_>,
+        at_hand: Option<AtHand>,
+    ) -> Result<Option<AtHand>, ReservationError> {
+        if of.key.is_root() || at_hand.as_ref().is_some_and(|at| at.known.is_registered()) {
+            return Ok(at_hand);
+        }
+        // All its scopes count, as they are before it takes another version of its plan.
+        let whole = Records::new(self.keys.clone()).unregistered(of.key).await;
+        if let Some((now, whole)) = whole.map_err(StoreError::from)? {
+            let is_over = whole.state.is_over(now);
+            return if is_over { Err(ReservationError::KeyUnknown) } else { Ok(at_hand) };
+        }
+        // Of an unknown key, no group takes its plan either.
+        let found = self.keys.read_as_is(of).await.map_err(StoreError::from)?;
+        let is_here = |known: &KnownLevels| known.is_registered() && !known.is_group();
+        if found.known.is_some_and(|known| is_here(&known)) {
+            Ok(None)
+        } else {
+            Err(ReservationError::KeyUnknown)
+        }
+    }
+
     /// Does an operation on the ledger and on the records of a call; without a prepared one it only looks.
     ///
     /// # Errors
@@ -429,7 +462,7 @@ impl Remembering {
     ) -> Result<Tried, ReservationError> {
         let mut tried = self.ask_once(of, at_hand, prepared, request.clone()).await?;
         // A level that has not taken the latest version of its plan takes it, and then it is looked at again.
-        while tried.applied.is_none() && self.catch_up(tried.known.each(of.key)).await? {
+        while tried.applied.is_none() && self.catch_up(tried.known.each(of.key), tried.now).await? {
             tried = self.ask_once(of, None, None, request.clone()).await?;
         }
         Ok(tried)
@@ -438,8 +471,9 @@ impl Remembering {
     async fn catch_up(
         &self,
         levels: impl Iterator<Item = (KeyId, &Known)>,
+        now: Timestamp,
     ) -> Result<bool, ReservationError> {
-        let any = self.keys.catch_up(levels).await;
+        let any = self.keys.catch_up(levels, now).await;
         any.map_err(|error| StoreError::from(error).into())
     }
 
@@ -475,7 +509,17 @@ impl Remembering {
             Some(at) if was_as_believed => Some(answer.before(&at.known, &places)),
             _ => answer.found(of).transpose(),
         };
-        let known = known.transpose().map_err(misread)?;
+        let mut known = known.transpose().map_err(misread)?;
+        let (mut now, mut ended) = (answer.now, answer.ended);
+        if known.is_none() && !of.key.is_root() {
+            // Its group may be open.
+            let found = self.keys.read(of).await.map_err(failed)?;
+            (now, known) = (found.now, found.known);
+            // What the ledger has was compared before all else.
+            if ended != Ended::Listed {
+                ended = Ended::Stale;
+            }
+        }
         let Some(known) = known.filter(|known| !known.is_group()) else {
             self.keys.forget(of);
             return Err(ReservationError::KeyUnknown);
@@ -483,11 +527,12 @@ impl Remembering {
         // The operation has moved the windows: what is at hand stays good enough, unless the limits are others now.
         if applied.is_some() && prepared.is_some_and(Prepared::changes_limits) {
             self.keys.forget(of);
+        } else if applied.is_some() {
+            self.keys.learn(of, &known.clone().after_storing());
         } else {
             self.keys.learn(of, &known);
         }
         let (entry, open) = (answer.entry.map(<[u8]>::to_vec), answer.open);
-        let (now, ended) = (answer.now, answer.ended);
         Ok(Tried { now, ended, applied, entry, open, parallel: Vec::new(), known })
     }
 

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use limiter_core::{
     AssetId, KeyId, KeyKind, KeyState, LevelPlace, Levels, LevelsMut, Place, ScopeId, ScopeState,
-    Timestamp,
+    StoredPlan, Timestamp,
 };
 use redis::Value;
 use thiserror::Error;
@@ -75,13 +75,71 @@ pub(crate) enum Misread {
 pub(crate) struct Known {
     pub(crate) stamp: Stamp,
     pub(crate) state: KeyState,
+    /// Whether nothing is stored of it yet: nobody registered the key, and no call of it was charged.
+    pub(crate) is_new: bool,
 }
 
 /// The levels of a key as they were read, the outermost first: its groups, and the key itself.
 #[derive(Clone, Debug)]
 pub(crate) struct KnownLevels(Vec<Arc<Known>>);
 
+impl Known {
+    pub(crate) const fn stored(stamp: Stamp, state: KeyState) -> Self {
+        Self { stamp, state, is_new: false }
+    }
+
+    /// The same key in another state.
+    pub(crate) fn with_state(&self, state: KeyState) -> Self {
+        Self { state, ..self.clone() }
+    }
+
+    /// Whether perhaps nothing is left of an unregistered key, so that it is to begin anew. Not all of its scopes are known.
+    pub(crate) fn may_begin_anew(&self, now: Timestamp) -> bool {
+        !self.is_new
+            && !self.state.is_registered()
+            && self.state.is_over(now)
+            && (self.state.generations() > 1 || self.state.begins_differently(now))
+    }
+
+    /// A key that nobody registered, beneath a group that is open with this plan.
+    pub(crate) fn unregistered(plan: &StoredPlan, now: Timestamp) -> Self {
+        let state = KeyState::unregistered(plan, now);
+        Self { stamp: Stamp::draw(), state, is_new: true }
+    }
+}
+
 impl KnownLevels {
+    /// The key itself.
+    pub(crate) fn own(&self) -> Option<&Known> {
+        self.0.last().map(|known| &**known)
+    }
+
+    /// Returns whether nothing is stored of the key yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.own().is_some_and(|own| own.is_new)
+    }
+
+    /// Returns whether somebody registered the key.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.own().is_none_or(|own| own.state.is_registered())
+    }
+
+    /// Returns whether the key is as its group would have it: registered, or the group is open with the plan that it has.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let group = self.0.iter().rev().nth(1);
+        let opens = group.and_then(|group| group.state.opens());
+        let plan = self.own().and_then(|own| own.state.plan()).map(|taken| &taken.name);
+        self.is_registered() || opens.is_some() && opens == plan
+    }
+
+    /// The same after the state of the key was stored.
+    pub(crate) fn after_storing(mut self) -> Self {
+        if let Some(own) = self.0.last_mut().filter(|own| own.is_new) {
+            Arc::make_mut(own).is_new = false;
+        }
+        self
+    }
+
     pub(crate) const fn new(levels: Vec<Arc<Known>>) -> Self {
         Self(levels)
     }

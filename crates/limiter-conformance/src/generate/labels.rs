@@ -20,6 +20,8 @@ pub(super) struct Labels {
     pub(super) firsts: &'static [(&'static str, f64)],
     /// Those of plans, which are created before all. Most keys and groups have one.
     pub(super) plans: &'static [&'static str],
+    /// The share of groups that are open to keys that nobody made.
+    pub(super) open: f64,
     /// The share of keys and groups in shadow mode.
     pub(super) shadow: f64,
     /// The share of scopes with limits. A call that meets many levels would be denied too often.
@@ -37,6 +39,7 @@ impl Labels {
             deleted: deleted.prop_map(str::to_owned).boxed(),
             firsts: &[("k1", 1.0), ("k2", 0.3)],
             plans: &[],
+            open: 0.0,
             shadow: 0.05,
             limited: 1.0,
         }
@@ -86,6 +89,7 @@ impl Labels {
                 ("k1", 0.2),
             ],
             plans: &[],
+            open: 0.0,
             shadow: 0.2,
             limited: 0.4,
         }
@@ -99,7 +103,37 @@ impl Labels {
             deleted: weighted(&[(2, "k1"), (2, "g/k2"), (2, "g/k1"), (1, "g")]),
             firsts: &[("k1", 1.0), ("g", 0.7), ("g/k1", 0.9), ("g/k2", 0.4)],
             plans: &["free", "pro"],
+            open: 0.0,
             shadow: 0.05,
+            limited: 0.3,
+        }
+    }
+
+    /// Open groups, and beneath them keys that nobody made, a few of which are made later.
+    pub(super) fn open() -> Self {
+        Self {
+            called: weighted(&[
+                (20, "g/k1"),
+                (6, "g/k2"),
+                (3, "g/k3"),
+                (8, "g/t/k1"),
+                (1, "g"),
+                (1, "h/k1"),
+                (1, "g/k1/k1"),
+            ]),
+            managed: weighted(&[
+                (12, "g"),
+                (6, "g/k1"),
+                (2, "g/k2"),
+                (4, "g/t"),
+                (1, "g/t/k1"),
+                (1, "g/k1/k1"),
+            ]),
+            deleted: weighted(&[(4, "g/k2"), (4, "g/k1"), (1, "g/t"), (1, "g")]),
+            firsts: &[("g", 1.0), ("g/t", 0.4), ("g/k2", 0.3)],
+            plans: &["free", "pro"],
+            open: 0.9,
+            shadow: 0.03,
             limited: 0.3,
         }
     }

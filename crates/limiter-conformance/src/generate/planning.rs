@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::replay::{Action, Change, Plan};
+use crate::replay::{Action, Change, Limits, Other, Plan, Window};
 
 use super::labels::weighted;
 use super::random::{
@@ -22,10 +22,29 @@ pub(super) fn labels() -> BoxedStrategy<String> {
     weighted(&[(20, "free"), (8, "pro"), (1, "gone")])
 }
 
-/// The creation of a plan.
-pub(super) fn first(label: &'static str) -> impl Strategy<Value = Move> {
-    whole()
-        .prop_map(move |plan| Move::at_once(Action::Plan(Plan { plan: label.to_owned(), ..plan })))
+/// The creation of a plan: mostly of one with which a group may be open, if any is to be.
+pub(super) fn first(label: &'static str, opens: bool) -> impl Strategy<Value = Move> {
+    let is_short = proptest::bool::weighted(if opens { 0.95 } else { 0.0 });
+    (whole(), is_short).prop_map(move |(plan, is_short)| {
+        let plan = if is_short { without_long_windows(plan) } else { plan };
+        Move::at_once(Action::Plan(Plan { plan: label.to_owned(), ..plan }))
+    })
+}
+
+fn without_long_windows(plan: Plan) -> Plan {
+    let short =
+        |limits: &mut Limits| limits.amounts.retain(|(window, _), _| *window <= Window::Day);
+    let Plan { mut global, mut assets, mut other, .. } = plan.clone();
+    if let Change::Set(global) = &mut global {
+        short(global);
+    }
+    if let Change::Set(assets) = &mut assets {
+        assets.values_mut().flatten().for_each(short);
+    }
+    if let Change::Set(Other::Limited(other)) = &mut other {
+        short(other);
+    }
+    Plan { global, assets, other, budget: Change::Keep, ..plan }
 }
 
 fn plans() -> BoxedStrategy<Plan> {

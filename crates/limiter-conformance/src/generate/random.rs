@@ -56,6 +56,20 @@ pub fn histories_with_plans(steps: impl Into<SizeRange>) -> impl Strategy<Value 
     histories_of(actions.boxed(), &labels, steps.into())
 }
 
+/// The same where groups are open: calls are of keys that nobody made, which some histories make later, and delete again. Groups
+/// are closed and opened with another plan, and lose the limit that bounds them.
+pub fn histories_with_open_groups(
+    steps: impl Into<SizeRange>,
+) -> impl Strategy<Value = Vec<Operation>> {
+    let labels = Labels::open();
+    let actions = prop_oneof![
+        6 => actions(&labels),
+        2 => planning::actions(),
+        3 => reserving::actions(&labels),
+    ];
+    histories_of(actions.boxed(), &labels, steps.into())
+}
+
 fn histories_of(
     actions: BoxedStrategy<Action>,
     labels: &Labels,
@@ -69,7 +83,9 @@ fn histories_of(
             first.prop_map(Some).boxed()
         }
     };
-    let plans = labels.plans.iter().map(|label| planning::first(label).prop_map(Some).boxed());
+    let opens = labels.open > 0.0;
+    let plans = labels.plans.iter();
+    let plans = plans.map(|label| planning::first(label, opens).prop_map(Some).boxed());
     let firsts: Vec<_> = plans.chain(labels.firsts.iter().map(first)).collect();
     (starts(), firsts, vec(moves(actions), steps)).prop_map(|(start, firsts, then)| {
         operations(start, firsts.into_iter().flatten().chain(then))
@@ -172,10 +188,10 @@ fn create(labels: &Labels) -> BoxedStrategy<Create> {
     );
     let budget = (option::weighted(0.2, budgets(lifts)), option::weighted(0.1, slots(lifts)));
     let zone = prop_oneof![2 => Just(TimeZone::UTC), 1 => zones()];
-    let rest = (zone, option::weighted(0.2, thresholds()), weighted(labels.shadow));
+    let rest = (zone, option::weighted(0.2, thresholds()), weighted(labels.shadow), opens(labels));
     (labels.managed.clone(), kind, labels.plan(), scopes, budget, rest)
-        .prop_map(|(key, kind, plan, (global, assets, other), (budget, parallel), rest)| {
-            let (time_zone, thresholds, shadow) = rest;
+        .prop_map(|(key, kind, plan, (mut global, assets, other), (budget, parallel), rest)| {
+            let (time_zone, thresholds, shadow, opens) = rest;
             let expires_at = None;
             // Rarely, a key has the label of a group.
             let kind = match kind {
@@ -183,10 +199,17 @@ fn create(labels: &Labels) -> BoxedStrategy<Create> {
                 KeyKind::Admin if Labels::is_group(&key) => KeyKind::Member,
                 kind => kind,
             };
+            let open = opens.filter(|_| kind == KeyKind::Group).map(|(open, bound)| {
+                if let Some((window, requests)) = bound {
+                    global.amounts.insert((window, Unit::Requests), Amount::Limited(requests));
+                }
+                open
+            });
             Create {
                 key,
                 kind,
                 plan,
+                open,
                 global,
                 parallel,
                 assets,
@@ -199,6 +222,21 @@ fn create(labels: &Labels) -> BoxedStrategy<Create> {
             }
         })
         .boxed()
+}
+
+/// The plan with which a group is open, and mostly a limit that bounds its requests.
+fn opens(
+    labels: &Labels,
+) -> impl Strategy<Value = Option<(String, Option<(Window, u64)>)>> + use<> {
+    let window =
+        prop_oneof![2 => Just(Window::Minute), 1 => Just(Window::Hour), 4 => Just(Window::Day)];
+    let bound = option::weighted(0.95, (window, 3_u64..=30));
+    let opens = (planning::labels(), bound);
+    if labels.open > 0.0 {
+        option::weighted(labels.open, opens).boxed()
+    } else {
+        Just(None).boxed()
+    }
 }
 
 /// Nothing, but for this share.
@@ -244,6 +282,11 @@ fn update(labels: &Labels) -> BoxedStrategy<Update> {
     // Where keys have plans, they often change them.
     let update = match labels.plans {
         [] => update.boxed(),
+        _ if labels.open > 0.0 => {
+            let open = changes(planning::labels());
+            let open = open.prop_map(|open| Update { open, ..Update::default() });
+            prop_oneof![4 => update, 1 => plan, 2 => open].boxed()
+        }
         _ => prop_oneof![4 => update, 1 => plan].boxed(),
     };
     let effective = effective();

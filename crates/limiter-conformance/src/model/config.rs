@@ -75,6 +75,22 @@ impl Config {
         Some(Self { zone: updated.zone.filter(|zone| !zone.is_utc()), ..updated })
     }
 
+    /// Returns whether all calls have a limit of this window and unit.
+    pub(super) fn limits_all_calls(&self, of: (Window, Unit)) -> bool {
+        self.global.amounts.get(&of).is_some_and(|amount| limits_any(*amount))
+    }
+
+    /// "Such a plan has no window above `Day`."
+    pub(super) fn may_open(&self) -> bool {
+        let of_other = match &self.other {
+            Some(Other::Limited(limits)) => Some(limits),
+            _ => None,
+        };
+        let limits = [&self.global].into_iter().chain(self.assets.values()).chain(of_other);
+        let mut windows = limits.flat_map(|of| of.amounts.iter());
+        windows.all(|((window, _), amount)| *window <= Window::Day || !limits_any(*amount))
+    }
+
     /// Returns that of a plan after its change; `None` if it is out of bounds.
     pub(super) fn planned(&self, plan: &Plan) -> Option<Self> {
         self.changed(&Changes {
@@ -138,7 +154,8 @@ impl Config {
             Some(Other::Limited(own)) => own,
             _ => &none,
         };
-        let limits_any = own_other.amounts.values().copied().chain(own_other.parallel).any(limits);
+        let limits_any =
+            own_other.amounts.values().copied().chain(own_other.parallel).any(limits_any);
         let (denies_other, other) = match (&self.other, &plan.other) {
             (Some(Other::Denied), _) => (true, Limits::default()),
             (_, Some(Other::Denied)) if !limits_any => (true, Limits::default()),
@@ -166,7 +183,7 @@ fn over(own: &Written, plan: &Written) -> Limits {
     Limits { amounts: limited.collect(), parallel }
 }
 
-fn limits(amount: Amount) -> bool {
+fn limits_any(amount: Amount) -> bool {
     amount != Amount::Unlimited
 }
 

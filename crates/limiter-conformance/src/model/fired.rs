@@ -7,6 +7,10 @@ use std::collections::BTreeSet;
 pub(super) struct Fired(BTreeSet<u8>);
 
 impl Fired {
+    pub(super) fn has_any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Fires those that are reached. "Exactly once per window and amount": one that has fired does not fire again,
     /// whatever is given back and used again.
     pub(super) fn fire(&mut self, thresholds: &[u8], limit: u64, used: u64) -> Vec<u8> {

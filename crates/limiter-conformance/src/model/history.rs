@@ -20,6 +20,9 @@ impl Key {
     /// "One row a day and scope with the account of that day …; a day not yet rolled is read from the live record." A
     /// day is one of the key's zone as it is now.
     pub(super) fn history(&self, days: u64, now: i64) -> Vec<Day> {
+        if !self.is_registered() {
+            return Vec::new();
+        }
         let start_of = |instant| calendar::window(Window::Day, instant, &self.zone);
         let start_of = |instant| start_of(instant).map_or(instant, |(start, _)| start);
         let mut first = start_of(now);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::replay::{
-    Answer, Call, Create, Credits, Crossed, Effective, KeyKind, Problem, Row, RuleUsage, ScopeName,
-    TimeZone, Update, Usage,
+    Answer, Call, Cost, Create, Credits, Crossed, Effective, KeyKind, Limits as Written, Problem,
+    Row, RuleUsage, ScopeName, TimeZone, Unit, Update, Usage, Window,
 };
 
 use super::config::{BUDGET, Config, Holds, Limits};
@@ -26,6 +26,14 @@ pub(super) struct Key {
     /// As an admin last saved it. The fields below have its result with the plan.
     pub(super) own: Config,
     pub(super) plan: Option<Taken>,
+    /// Of an open group, the plan of keys beneath it that nobody registered.
+    pub(super) open: Option<String>,
+    /// Whether somebody registered it.
+    is_registered: bool,
+    /// Of one that nobody registered, whether the clock has shown an instant at which nothing was left of it.
+    pub(super) was_gone: bool,
+    /// The end of all that an earlier state of it had.
+    forgotten_until: i64,
     pub(super) scopes: BTreeMap<ScopeName, Scope>,
     /// The assets that the configuration lists.
     listed: BTreeSet<String>,
@@ -40,7 +48,7 @@ pub(super) struct Key {
     pub(super) closed: Vec<Closed>,
     /// The latest instant that the clock has shown.
     pub(super) latest: i64,
-    pub(super) open: Remembered<Reservation>,
+    pub(super) open_calls: Remembered<Reservation>,
     pub(super) ended: Remembered<Reservation>,
     /// The ids of checks. "Ids of checks and of reservations are separate."
     pub(super) checks: Remembered<()>,
@@ -70,6 +78,10 @@ impl Key {
             kind: create.kind,
             own,
             plan: plan.map(Plan::taken),
+            open: create.open.clone(),
+            is_registered: true,
+            was_gone: false,
+            forgotten_until: i64::MIN,
             scopes: BTreeMap::new(),
             listed: BTreeSet::new(),
             denies_other: false,
@@ -81,7 +93,7 @@ impl Key {
             version: 1,
             closed: Vec::new(),
             latest: now,
-            open: Remembered::default(),
+            open_calls: Remembered::default(),
             ended: Remembered::default(),
             checks: Remembered::default(),
         };
@@ -103,6 +115,9 @@ impl Key {
             self.expires_at = changed.map(instant);
         }
         self.shadow = update.shadow.unwrap_or(self.shadow);
+        if let Some(open) = update.open.clone().changed() {
+            self.open = open;
+        }
         (self.own, self.plan) = (own, plan.map(Plan::taken));
         let manner = match update.effective {
             Effective::Now => Manner::AtOnce,
@@ -163,9 +178,11 @@ impl Key {
                 ScopeName::Asset(asset) => holds.assets.get(asset).unwrap_or(&none),
                 ScopeName::Other => &holds.other,
             };
-            let changing = Changing { limits, manner, moves, thresholds: &thresholds, now, zones };
+            let has_account = self.is_registered;
+            let thresholds = &thresholds;
+            let changing = Changing { limits, manner, moves, thresholds, now, has_account, zones };
             let mut scope = self.scopes[&name].clone();
-            let is_day_over = scope.day().0 <= now;
+            let is_day_over = self.is_day_over(&scope, now);
             let had_limits = scope.as_of(now, zones[0]).has_limits();
             if moves || scope.differs(&changing) {
                 crossed.extend(scope.change(&changing));
@@ -242,7 +259,100 @@ impl Key {
         }
         let global = &self.scopes[&ScopeName::Global];
         let budget = global.in_force().amounts.get(&BUDGET).copied();
-        Usage { rows, credits: Credits { spent: global.spent(), budget } }
+        let mut spent = global.spent();
+        if !self.is_registered {
+            // "It has no account".
+            rows.iter_mut().for_each(|row| row.account = Cost::default());
+            spent = 0;
+        }
+        Usage { rows, credits: Credits { spent, budget } }
+    }
+
+    /// "A key beneath it that is not registered has that plan." Nothing is used yet.
+    pub(super) fn unregistered(plan: &Plan, now: i64) -> Self {
+        let create = Create {
+            key: String::new(),
+            kind: KeyKind::Member,
+            plan: None,
+            open: None,
+            global: Written::default(),
+            parallel: None,
+            assets: BTreeMap::new(),
+            other: None,
+            budget: None,
+            expires_at: None,
+            time_zone: TimeZone::default(),
+            thresholds: None,
+            shadow: false,
+        };
+        Self { is_registered: false, ..Self::created(&create, 0, Some(plan), now) }
+    }
+
+    pub(super) const fn is_registered(&self) -> bool {
+        self.is_registered
+    }
+
+    /// Takes over what an earlier state had remembered. Where all of it is for a time that has passed, it is not specified whether
+    /// it holds again after a step back.
+    pub(super) fn find_forgotten(&mut self, gone: &Self) {
+        self.open_calls = gone.open_calls.clone();
+        self.ended = gone.ended.clone();
+        self.checks = gone.checks.clone();
+        self.slots.find_expired(&gone.slots);
+        self.forgotten_until = gone.last_end().max(gone.forgotten_until);
+    }
+
+    /// "Its state is made by its first admitted call that makes a request".
+    pub(super) fn has_made_requests(&self) -> bool {
+        let (_, account) = self.scopes[&ScopeName::Global].day();
+        account.requests > 0
+    }
+
+    /// Returns whether all windows have ended in which a limit has counted anything.
+    pub(super) fn has_ended(&self, now: i64) -> bool {
+        self.scopes.values().all(|scope| scope.has_ended(now))
+    }
+
+    /// Returns the last end of a window in which a limit has counted anything.
+    pub(super) fn last_end(&self) -> i64 {
+        self.scopes.values().filter_map(Scope::last_end).max().unwrap_or(i64::MIN)
+    }
+
+    /// "And gone when its windows have passed", unless a call of it is still remembered by its id.
+    pub(super) fn is_gone(&self, now: i64) -> bool {
+        let remembers_none =
+            self.open_calls.is_empty() && self.ended.is_empty() && self.checks.is_empty();
+        remembers_none && self.has_ended(now)
+    }
+
+    /// The same if a store had forgotten nothing yet when the clock steps back.
+    pub(super) fn would_be_gone(&self, now: i64) -> bool {
+        let untils = [
+            self.open_calls.untils_at_most(),
+            self.ended.untils_at_most(),
+            self.checks.untils_at_most(),
+        ];
+        now >= self.forgotten_until
+            && self.has_ended(now)
+            && untils.into_iter().flatten().all(|until| until <= now)
+    }
+
+    /// Returns whether the clock is so far back that something of an earlier state may be there again.
+    pub(super) const fn may_find_forgotten(&self, now: i64) -> bool {
+        now < self.forgotten_until
+    }
+
+    /// "An open group must limit its own requests in a window of at most a day, and no change may take that away": there is such
+    /// a limit now, and it is configured. One in shadow does not limit them.
+    pub(super) fn may_be_open(&self, now: i64) -> bool {
+        let Some(global) = self.scope(&ScopeName::Global, now) else { return false };
+        let in_force = global.in_force();
+        let bounds = |window: &Window| {
+            let of = (*window, Unit::Requests);
+            in_force.amounts.contains_key(&of) && self.own.limits_all_calls(of)
+        };
+        let is_bounded = [Window::Minute, Window::Hour, Window::Day].iter().any(bounds);
+        self.kind == KeyKind::Group && !self.shadow && is_bounded
     }
 
     /// "A level is expired from its `expires_at` on".
@@ -294,8 +404,13 @@ impl Key {
     pub(super) fn scope(&self, name: &ScopeName, now: i64) -> Option<Scope> {
         let stored = self.scopes.get(name)?;
         let scope = stored.as_of(now, &self.zone);
-        let is_day_over = stored.day().0 <= now;
+        let is_day_over = self.is_day_over(stored, now);
         (self.is_configured(name) || scope.has_limits() || !is_day_over).then_some(scope)
+    }
+
+    /// An unregistered key "has no account": it does not count until the end of the day.
+    fn is_day_over(&self, scope: &Scope, now: i64) -> bool {
+        scope.day().0 <= now || !self.is_registered
     }
 
     /// Returns whether the configuration keeps a scope, limited or not.
@@ -455,7 +570,7 @@ impl Key {
         (
             scopes,
             (self.listed.clone(), self.slots.limits()),
-            (self.denies_other, self.expires_at, self.shadow),
+            (self.denies_other, self.expires_at, self.shadow, self.open.clone()),
             self.zone.clone(),
             self.thresholds.clone(),
         )

@@ -47,7 +47,7 @@ impl Plan {
 
     /// Returns whether a level that took this has a change of the plan before it.
     pub(super) fn is_ahead_of(&self, taken: &Taken) -> bool {
-        self.version > taken.version
+        self.version > taken.version || self.name != taken.name
     }
 }
 
@@ -57,8 +57,15 @@ impl Key {
     /// that this reaches by itself.
     pub(super) fn take(&mut self, plan: &Plan, now: i64) -> Vec<Crossed> {
         let Some(taken) = self.plan.replace(plan.taken()) else { return Vec::new() };
-        let manner =
-            if plan.at_once > taken.version { Manner::AtOnce } else { Manner::AtTheFirstStep };
+        if !self.is_registered() && self.has_ended(now) {
+            // Nothing is left of what an unregistered key had used.
+            let mut new = Self::unregistered(plan, now);
+            new.find_forgotten(self);
+            *self = new;
+            return Vec::new();
+        }
+        let comes_at_once = plan.name == taken.name && plan.at_once > taken.version;
+        let manner = if comes_at_once { Manner::AtOnce } else { Manner::AtTheFirstStep };
         let mut changed = self.clone();
         let crossed = changed.configure(&self.own.over(Some(&plan.config)), manner, now);
         if changed.settings(now) != self.settings(now) {

@@ -65,6 +65,11 @@ impl<T> Remembered<T> {
         perhaps == 0 || certainly + perhaps < most
     }
 
+    /// Returns whether nothing is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|one| one.has_passed)
+    }
+
     pub(super) fn look_at_the_clock(&mut self, now: i64) {
         for one in &mut self.0 {
             one.has_passed |= now >= one.until;

@@ -28,7 +28,7 @@ enum End {
 impl Key {
     pub(super) fn look_at_the_clock(&mut self, now: i64) {
         self.latest = self.latest.max(now);
-        self.open.look_at_the_clock(now);
+        self.open_calls.look_at_the_clock(now);
         self.ended.look_at_the_clock(now);
         self.checks.look_at_the_clock(now);
         self.slots.look_at_the_clock(now);
@@ -40,16 +40,16 @@ impl Key {
 
     pub(super) fn specifies_reserve(&self, id: &str, bounds: &Bounds, now: i64) -> bool {
         self.specifies_reservation(id, now)
-            && self.open.specifies_room(bounds.open, now)
+            && self.open_calls.specifies_room(bounds.open, now)
             && self.ended.specifies_room(bounds.ended, now)
     }
 
     pub(super) fn specifies_reservation(&self, id: &str, now: i64) -> bool {
-        self.open.specifies(id, now) && self.ended.specifies(id, now)
+        self.open_calls.specifies(id, now) && self.ended.specifies(id, now)
     }
 
     fn reservation(&mut self, id: &str) -> Option<&mut Reservation> {
-        self.open.get(id).or_else(|| self.ended.get(id))
+        self.open_calls.get(id).or_else(|| self.ended.get(id))
     }
 }
 
@@ -106,7 +106,8 @@ impl Path {
         }
         // It needs room among the open reservations, and for its end room among the ended ones.
         let own = self.own();
-        let full_until = own.open.full_until(bounds.open).max(own.ended.full_until(bounds.ended));
+        let full_until =
+            own.open_calls.full_until(bounds.open).max(own.ended.full_until(bounds.ended));
         // "Never settled …: the reservation is forgotten after its ttl, which runs from `reserve` and is not prolonged." Its slot
         // expires "10 minutes after the reserve or its last amendment …, never later than its ttl".
         let ends = now + instant(*ttl_ms);
@@ -122,7 +123,7 @@ impl Path {
                 held,
                 end: None,
             };
-            self.own().open.insert(id, ends, reservation);
+            self.own().open_calls.insert(id, ends, reservation);
         }
         answer
     }
@@ -153,7 +154,7 @@ impl Path {
             adds.then(|| self.refused_amendment(&reservation.admission, calls, now)).flatten();
         // "10 minutes after the reserve or its last amendment (also one that changes no figure)".
         if !matches!(refused, Some(Answer::Denied(_))) {
-            let ends = self.own().open.until(&to.id).unwrap_or(now);
+            let ends = self.own().open_calls.until(&to.id).unwrap_or(now);
             let (holder, until) = (self.holder(&to.id), ends.min(now + SLOT_MS));
             self.each_slot(&reservation.held, |slots, name| slots.renew(name, &holder, until));
         }
@@ -211,7 +212,7 @@ impl Path {
         // "An ended reservation is remembered for the dedupe time (120 s by default) from its end." The bounds do
         // not apply here: a refund is never lost.
         let own = self.own();
-        if let Some(reservation) = own.open.remove(id) {
+        if let Some(reservation) = own.open_calls.remove(id) {
             let ended = Reservation { end: Some(end.clone()), ..reservation };
             own.ended.insert(id, now + DEDUPE_MS, ended);
         }

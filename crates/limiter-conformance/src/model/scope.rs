@@ -9,7 +9,7 @@ use crate::replay::{
 
 use super::config::Limits;
 use super::key::Manner;
-use super::window::{Admitted, Amounts, Window, amount, figures};
+use super::window::{Admitted, Amounts, Starts, Window, amount, figures};
 
 /// Its windows. "A counted scope counts its account and each limit in force, and nothing else": the day is always there,
 /// any other window while it has limits, in force or pending. The global scope also counts for ever.
@@ -37,6 +37,8 @@ pub(super) struct Changing<'a> {
     pub(super) moves: bool,
     pub(super) thresholds: &'a [u8],
     pub(super) now: i64,
+    /// "It has no account", if nobody registered the key.
+    pub(super) has_account: bool,
     /// The zone in which the windows move, and the one in which others begin.
     pub(super) zones: [&'a TimeZone; 2],
 }
@@ -88,6 +90,17 @@ impl Scope {
         self.windows.values().any(Window::has_limits)
     }
 
+    /// Returns the last end of a window in which a limit has counted anything.
+    pub(super) fn last_end(&self) -> Option<i64> {
+        let counted = self.windows.values().filter(|window| window.has_counted());
+        counted.filter_map(|window| window.end).max()
+    }
+
+    /// Returns whether all windows have ended in which a limit has counted anything.
+    pub(super) fn has_ended(&self, now: i64) -> bool {
+        self.last_end().is_none_or(|end| end <= now)
+    }
+
     /// Returns whether no limit is in force, and one is pending.
     pub(super) fn waits_for_its_first_limit(&self) -> bool {
         self.has_limits() && self.windows.values().all(|window| window.in_force().is_empty())
@@ -120,11 +133,12 @@ impl Scope {
                 continue;
             }
             let is_global = self.name == ScopeName::Global;
+            let starts = Starts { is_global, has_account: changing.has_account };
             let window =
                 self.windows.entry(kind).or_insert_with(|| Window::begun(kind, now, zones[1]));
             // "Changes of `Ever` are always at once."
             if manner == Manner::AtOnce || kind == WindowKind::Ever {
-                let of_window = window.change_now(&limits, is_global, thresholds);
+                let of_window = window.change_now(&limits, starts, thresholds);
                 fired.extend(of_window.into_iter().map(|(unit, percent)| (kind, unit, percent)));
             } else {
                 window.change_next(&limits);

@@ -121,6 +121,19 @@ impl Slots {
         left
     }
 
+    /// Returns all slots that an unregistered key leaves behind when it is registered: whether that finds them is not specified.
+    pub(super) fn all_left(&self) -> Left {
+        let of = |(name, held): (&ScopeName, &Remembered<()>)| {
+            Some((name.clone(), held.untils_at_most()?))
+        };
+        self.held.iter().filter_map(of).collect()
+    }
+
+    /// Takes over the slots of an earlier state.
+    pub(super) fn find_expired(&mut self, of: &Self) {
+        self.held = of.held.clone();
+    }
+
     pub(super) fn find_left(&mut self, left: Left) {
         self.left = left;
     }

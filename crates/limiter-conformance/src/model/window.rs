@@ -65,6 +65,15 @@ pub(super) struct Admitted {
     place: usize,
 }
 
+/// How a limit starts that is new at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Starts {
+    /// Whether it is of a global scope, which counts credits for ever.
+    pub(super) is_global: bool,
+    /// Whether its scope has an account of the day.
+    pub(super) has_account: bool,
+}
+
 impl Window {
     /// Creates the current window, with nothing counted and no limits.
     pub(super) fn begun(kind: WindowKind, now: i64, zone: &TimeZone) -> Self {
@@ -151,6 +160,14 @@ impl Window {
         self.rules.get(&unit).map_or(0, |rule| rule.used(unit, &self.entries))
     }
 
+    /// Returns whether a limit has counted anything: also if all of it was given back, once a threshold has fired.
+    pub(super) fn has_counted(&self) -> bool {
+        let has = |(unit, rule): (&Unit, &Counted)| {
+            rule.used(*unit, &self.entries) > 0 || rule.fired.has_any()
+        };
+        self.rules.iter().any(has)
+    }
+
     /// Returns what was counted whether limited or not.
     pub(super) fn account(&self) -> Cost {
         let count = |unit| Counted::from_start(0).used(unit, &self.entries);
@@ -195,7 +212,7 @@ impl Window {
     pub(super) fn change_now(
         &mut self,
         limits: &Amounts,
-        is_global: bool,
+        starts: Starts,
         thresholds: &[u8],
     ) -> Vec<(Unit, u8)> {
         self.pending = None;
@@ -205,7 +222,7 @@ impl Window {
             let known = before.get(&unit);
             let mut rule = match known {
                 Some(rule) => rule.clone(),
-                None => self.started(unit, is_global),
+                None => self.started(unit, starts),
             };
             rule.limit = limit;
             if known.is_none_or(|known| known.limit != limit) {
@@ -219,10 +236,10 @@ impl Window {
         fired
     }
 
-    fn started(&self, unit: Unit, is_global: bool) -> Counted {
+    fn started(&self, unit: Unit, starts: Starts) -> Counted {
         let is_account = match self.kind {
-            WindowKind::Day => true,
-            WindowKind::Ever => is_global && unit == Unit::Credits,
+            WindowKind::Day => starts.has_account,
+            WindowKind::Ever => starts.is_global && unit == Unit::Credits,
             _ => false,
         };
         let begun = Counted::from_start(0);

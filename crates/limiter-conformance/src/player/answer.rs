@@ -22,7 +22,15 @@ impl Called<'_> {
     pub(super) fn of_decision(&self, decision: &Decision) -> Result<Answer, PlayError> {
         let allowed = match decision {
             Decision::Allowed(allowed) => allowed,
-            Decision::Denied(denied) => return self.denial(denied).map(Answer::Denied),
+            Decision::Denied(denied) => {
+                return match denied.reason() {
+                    DenialReason::TooManyKeys { retry_at, .. } => {
+                        let retry_at = retry_at.unwrap_or(Timestamp::MAX);
+                        Ok(Answer::TooMany { retry_at: unix_ms(retry_at)? })
+                    }
+                    _ => self.denial(denied).map(Answer::Denied),
+                };
+            }
         };
         let rules = allowed
             .rules()

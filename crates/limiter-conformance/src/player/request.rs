@@ -9,14 +9,14 @@ use limiter_core::{
 
 use crate::replay::{self, Amount, Change};
 
-/// The configuration of a new key of this plan.
+/// The configuration of a new key of this plan; or of a group that is open with the other one.
 pub(super) fn config(
     create: &replay::Create,
     name: &str,
-    plan: Option<PlanName>,
+    [plan, open]: [Option<PlanName>; 2],
 ) -> Result<KeyConfig, InvalidValue> {
     let mut config = KeyConfig::named(name)?;
-    config.plan = plan;
+    (config.plan, config.open) = (plan, open);
     let global = create.global.with_budget(create.budget);
     config.global = limits(&replay::Limits { parallel: create.parallel, ..global })?;
     config.assets = assets(&create.assets)?;
@@ -28,14 +28,17 @@ pub(super) fn config(
     config.check().map(|()| config)
 }
 
-/// Changes a configuration as an update asks for; `plan` is the name of the plan that it gives the key.
+/// Changes a configuration as an update asks for, with the names of the plans that it gives the key, and opens the group with.
 pub(super) fn apply(
     update: &replay::Update,
-    plan: Option<PlanName>,
+    [plan, open]: [Option<PlanName>; 2],
     config: &mut KeyConfig,
 ) -> Result<(), InvalidValue> {
     if !update.plan.is_keep() {
         config.plan = plan;
+    }
+    if !update.open.is_keep() {
+        config.open = open;
     }
     config.global = global(&config.global, &update.global, update.budget, update.parallel)?;
     if let Some(changed) = update.assets.clone().changed() {

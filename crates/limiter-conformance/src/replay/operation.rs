@@ -90,6 +90,9 @@ pub struct Create {
     /// The label of its plan, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
+    /// Of a group, the label of the plan of keys beneath it that nobody made, if they may make calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<String>,
     /// The limits of all its calls, without the budget.
     #[serde(skip_serializing_if = "Limits::is_none")]
     pub global: Limits,
@@ -133,6 +136,9 @@ pub struct Update {
     /// The label of its plan.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub plan: Change<String>,
+    /// Of a group, the label of the plan of keys beneath it that nobody made.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub open: Change<String>,
     /// The limits of all its calls, without the budget.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub global: Change<Limits>,

@@ -63,11 +63,11 @@ pub fn read(line: &str) -> Result<Operation, Unreadable> {
 }
 
 fn create(fields: &mut Fields<'_>) -> Result<Create, Unreadable> {
-    fields.refuse_unsupported(&["open"])?;
     let create = Create {
         key: fields.get("key")?,
         kind: fields.optional("kind")?.unwrap_or(KeyKind::Member),
         plan: fields.get("plan")?,
+        open: fields.get("open")?,
         global: fields.get::<Option<_>>("global")?.unwrap_or_default(),
         parallel: fields.get("parallel")?,
         assets: fields.get::<Option<_>>("assets")?.unwrap_or_default(),
@@ -84,12 +84,12 @@ fn create(fields: &mut Fields<'_>) -> Result<Create, Unreadable> {
 }
 
 fn update(fields: &mut Fields<'_>) -> Result<Update, Unreadable> {
-    fields.refuse_unsupported(&["open"])?;
     let mut update = Update {
         key: fields.get("key")?,
         effective: fields.optional("effective")?.unwrap_or_default(),
         version: fields.optional("version")?,
         plan: fields.get("plan")?,
+        open: fields.get("open")?,
         global: fields.get("global")?,
         parallel: fields.get("parallel")?,
         assets: fields.get("assets")?,
@@ -197,14 +197,6 @@ impl<'line> Fields<'line> {
     /// A field that may be absent.
     fn optional<T: FromField>(&mut self, name: &str) -> Result<Option<T>, Unreadable> {
         self.0.remove(name).map(|value| T::read_named(name, value)).transpose()
-    }
-
-    /// None of these fields may be there.
-    fn refuse_unsupported(&self, names: &[&str]) -> Result<(), Unreadable> {
-        match names.iter().find(|name| self.0.contains_key(**name)) {
-            None => Ok(()),
-            Some(name) => Err(Unreadable(format!("the field `{name}` is not supported yet"))),
-        }
     }
 
     /// There must be no other field.

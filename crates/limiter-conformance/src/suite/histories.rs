@@ -5,8 +5,8 @@ use std::thread;
 
 use super::prelude::*;
 use super::property::{
-    Broken, bounded_player, holds_for_groups, holds_for_histories, holds_for_plans,
-    holds_for_reservations, number_from, play, player,
+    Broken, bounded_player, holds_for_groups, holds_for_histories, holds_for_open_groups,
+    holds_for_plans, holds_for_reservations, number_from, play, player,
 };
 use crate::generate::{
     Sequences, grouped_world, parallel_world, planned_world, reserved_world, small_world,
@@ -44,6 +44,11 @@ pub(super) fn stories(suite: &mut Suite) {
     // The same of keys and groups with plans, which change at any moment, for the next windows or at once.
     suite.story("random_plans_agree_with_the_model", move |world| {
         holds_for_plans(world, 1, |history| agrees(&world.source, unbounded, history));
+    });
+
+    // The same of keys that nobody made: groups are opened and closed, and keys are made late.
+    suite.story("random_open_groups_agree_with_the_model", move |world| {
+        holds_for_open_groups(world, 1, |history| agrees(&world.source, unbounded, history));
     });
 
     // All sequences of up to four letters, or as many as `LIMITER_TEST_DEPTH` says; some are one letter less deep.

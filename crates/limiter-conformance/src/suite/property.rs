@@ -60,6 +60,16 @@ pub(super) fn holds_for_plans(
     holds_for(world, histories, PLANNED_REGRESSIONS, share, property);
 }
 
+/// The same for histories of keys that nobody made, beneath open groups.
+pub(super) fn holds_for_open_groups(
+    world: &World,
+    share: u32,
+    property: impl Fn(&[Operation]) -> Result<(), Broken>,
+) {
+    let histories = generate::histories_with_open_groups(STEPS);
+    holds_for(world, histories, OPEN_REGRESSIONS, share, property);
+}
+
 fn holds_for(
     world: &World,
     histories: impl Strategy<Value = Vec<Operation>>,
@@ -123,6 +133,7 @@ const REGRESSIONS: &str = "proptest-regressions/histories.txt";
 const RESERVED_REGRESSIONS: &str = "proptest-regressions/reservations.txt";
 const GROUPED_REGRESSIONS: &str = "proptest-regressions/groups.txt";
 const PLANNED_REGRESSIONS: &str = "proptest-regressions/plans.txt";
+const OPEN_REGRESSIONS: &str = "proptest-regressions/open.txt";
 /// Long enough for limits to change, windows to pass and keys to expire within one history.
 const STEPS: Range<usize> = 1..60;
 /// With them the whole suite takes half a minute on two cores, unoptimised, for a store in memory.

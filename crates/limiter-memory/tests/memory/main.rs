@@ -1,6 +1,7 @@
 //! The store in memory, as its callers see it.
 
 mod common;
+mod flood;
 mod journal;
 mod many_keys;
 mod memory_bound;

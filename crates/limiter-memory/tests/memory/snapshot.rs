@@ -227,7 +227,7 @@ fn a_snapshot_of_another_format_is_refused() {
     let refused = try_restore(json).expect_err("the format is unknown");
     assert!(matches!(refused, RestoreError::Format { found: 1, known: Snapshot::FORMAT }));
     let told = refused.to_string();
-    assert!(told.contains("format 1") && told.contains("format 5"), "{told}");
+    assert!(told.contains("format 1") && told.contains("format 6"), "{told}");
 }
 
 #[test]

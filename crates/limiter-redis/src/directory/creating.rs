@@ -4,14 +4,14 @@
 //! several at a time. The keys of a batch belong to one workspace, share no id, name, access key or mask, and none is the group of another, so
 //! that their order does not matter; the others wait for the next batch. A single key is a batch of one.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::keys::check_new;
 use limiter_core::{
-    CallError, CreateResults, KeyDigest, KeyId, KeyName, KeyRecord, KeysError, MaskedKey,
-    NewRecord, PlanName, StoreError, WorkspaceId,
+    CallError, CreateResults, KeyConfig, KeyDigest, KeyId, KeyName, KeyRecord, KeysError,
+    MaskedKey, NewRecord, PlanName, StoreError, WorkspaceId,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -51,8 +51,8 @@ impl Directory {
         for (place, key) in keys.into_iter().enumerate() {
             let invalid = key.config.check().and_then(|()| check_new(&key)).err();
             let invalid = invalid.map(KeysError::from).or_else(|| {
-                let of = plan_of(&key)?;
-                if holds.contains_key(&of) { None } else { Some(KeysError::NoPlan(of.1)) }
+                let (_, missing) = plans_of(&key).find(|of| !holds.contains_key(of))?;
+                Some(KeysError::NoPlan(missing))
             });
             if invalid.is_none() {
                 waiting.push_back((place, Arc::new(key)));
@@ -75,9 +75,7 @@ impl Directory {
             is_first = false;
             // Those that the batch had no time for come first in the next one.
             for ((place, key), tried) in batch.into_iter().zip(tried).rev() {
-                if tried.as_ref().is_some_and(is_certain)
-                    && let Some(of) = plan_of(&key)
-                {
+                for of in plans_of(&key).filter(|_| tried.as_ref().is_some_and(is_certain)) {
                     noted.entry(of).or_default().push(key.id.clone());
                 }
                 failed |= matches!(&tried, Some(Err(error)) if error.is_outage());
@@ -102,7 +100,7 @@ impl Directory {
     async fn hold_all(&self, keys: &[NewRecord]) -> Result<BTreeMap<PlanOf, Hold>, StoreError> {
         let mut wanted: BTreeMap<PlanOf, Vec<&KeyId>> = BTreeMap::new();
         for key in keys {
-            if let Some(of) = plan_of(key) {
+            for of in plans_of(key) {
                 wanted.entry(of).or_default().push(&key.id);
             }
         }
@@ -331,8 +329,11 @@ fn is_certain(tried: &Result<KeyRecord, KeysError>) -> bool {
 /// A plan, by its workspace and name.
 type PlanOf = (WorkspaceId, PlanName);
 
-fn plan_of(key: &NewRecord) -> Option<PlanOf> {
-    Some((key.workspace.clone(), key.config.plan.clone()?))
+/// The plan of a key, and that with which it opens a group.
+fn plans_of(key: &NewRecord) -> impl Iterator<Item = PlanOf> {
+    let KeyConfig { plan, open, .. } = &key.config;
+    let plans = [plan, open].into_iter().flatten().collect::<BTreeSet<_>>().into_iter();
+    plans.map(|plan| (key.workspace.clone(), plan.clone()))
 }
 
 /// How many of the first keys make a batch.

@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use limiter_core::{
-    InvalidValue, KeyId, KeysError, PlanName, PlanRecord, PlanUpdate, StoreError, StoredPlan,
-    WorkspaceId,
+    InvalidValue, KeyId, KeyRecord, KeysError, PlanName, PlanRecord, PlanUpdate, StoreError,
+    StoredPlan, WorkspaceId,
 };
 use redis::Value;
 
@@ -55,6 +55,11 @@ impl Directory {
             let (now, stored, before) = read()
                 .map_err(|misread| StoreError::from(keys.misread_plan(workspace, misread)))?;
             update.check_version(before.as_ref())?;
+            if let Err(refused) = update.plan.check_for_open_groups(&update.name)
+                && self.opens_any(workspace, &update.name).await?
+            {
+                return Err(refused.into());
+            }
             let after = StoredPlan::updated(before.as_ref(), workspace, update, now);
             if before.as_ref() == Some(&after) {
                 return Ok(PlanRecord::from(&after));
@@ -146,7 +151,34 @@ impl Directory {
         }
     }
 
-    /// Whether any of these keys has the plan. One that cannot be read may have it.
+    /// Whether any group is open with the plan.
+    async fn opens_any(
+        &self,
+        workspace: &WorkspaceId,
+        name: &PlanName,
+    ) -> Result<bool, StoreError> {
+        let keys = self.keys();
+        let reply =
+            keys.read_all("holders", &[keys.keyspace.holders(workspace, name)], &[]).await?;
+        let Value::Array(parts) = &reply else { return Ok(false) };
+        let Some(Value::Array(held)) = parts.get(2) else { return Ok(false) };
+        let ids = held.iter().step_by(2).filter_map(bytes);
+        let ids: Vec<KeyId> = ids.filter_map(|id| str::from_utf8(id).ok()?.parse().ok()).collect();
+        for ids in ids.chunks(READ_AT_ONCE) {
+            let records = self.read_all(ids.to_vec()).await?;
+            let mut records =
+                records.values().filter_map(|found| Some(&found.as_ref().ok()?.record));
+            let opens = |it: &KeyRecord| {
+                it.workspace == *workspace && it.config.open.as_ref() == Some(name)
+            };
+            if records.any(opens) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether any of these keys has the plan, or is open with it. One that cannot be read may have it.
     async fn has_any_plan(
         &self,
         workspace: &WorkspaceId,
@@ -156,8 +188,8 @@ impl Directory {
         let records = self.read_all(ids.to_vec()).await?;
         Ok(records.values().any(|found| match found {
             Ok(found) => {
-                found.record.workspace == *workspace
-                    && found.record.config.plan.as_ref() == Some(name)
+                let KeyRecord { workspace: of, config, .. } = &found.record;
+                of == workspace && [&config.plan, &config.open].contains(&&Some(name.clone()))
             }
             Err(_) => true,
         }))
@@ -210,6 +242,9 @@ impl Directory {
         self.records.keys()
     }
 }
+
+/// How many keys are read at once, to see whether they are open with a plan.
+const READ_AT_ONCE: usize = 100;
 
 static SAVE: LazyLock<Script> =
     LazyLock::new(|| script("plan_save", include_str!("../lua/plan_save.lua")));

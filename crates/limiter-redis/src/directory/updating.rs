@@ -1,5 +1,7 @@
 //! Updating a key: one step at the key's slot, within a change if the index is touched.
 
+use std::collections::BTreeSet;
+
 use limiter_core::keys::is_permanent_admin;
 use limiter_core::{KeyId, KeyUpdate, KeysError, UpdatedKey, WorkspaceId};
 
@@ -15,15 +17,16 @@ impl Directory {
     ) -> Result<UpdatedKey, KeysError> {
         let KeyUpdate { id, version, config, .. } = update;
         let version = *version;
-        let hold = match &config.plan {
-            Some(plan) => Some(self.hold(workspace, plan, &[id]).await?),
-            None => None,
-        };
+        let plans: BTreeSet<_> = [&config.plan, &config.open].into_iter().flatten().collect();
+        let mut holds = Vec::new();
+        for plan in plans {
+            holds.push(self.hold(workspace, plan, &[id]).await?);
+        }
         let updated = self.update_held(workspace, update, version).await;
-        if let Some(hold) = &hold
-            && !matches!(updated, Err(KeysError::Store(_)))
-        {
-            self.held(hold, &[id]).await;
+        if !matches!(updated, Err(KeysError::Store(_))) {
+            for hold in &holds {
+                self.held(hold, &[id]).await;
+            }
         }
         updated
     }

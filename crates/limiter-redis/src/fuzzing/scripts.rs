@@ -93,8 +93,7 @@ pub fn apply(
 ) -> Vec<Vec<u8>> {
     let Extras { not_after, guards, puts, drops, ledger, history } = extras;
     let ledger = ledger.map(|(kind, given)| listed(kind, &given));
-    let (keys, times) = (Vec::new(), Vec::new());
-    let request = Request { keys, not_after, guards, puts, times, drops, ledger, history };
+    let request = Request { not_after, guards, puts, drops, ledger, history, ..Request::default() };
     let stamps: Vec<_> = stamps.iter().map(|of_level| of_level.map(Stamp)).collect();
     arguments(operation, fields, shown, &stamps, request)
 }

@@ -5,8 +5,9 @@
 --          closed days name by numbers: closed days by that of the outermost level
 -- ARGV     the operation; the field of each record; the fields to show; for each guard the number of a key, a field and its
 --          value ('' for none; without a field the key must not be there); for each put the same, but that a negative number puts
---          the time of the step in milliseconds; for each drop a number and a field ('' for the whole key); what the ledger is
---          given
+--          the time of the step in milliseconds; for each drop, which comes before the puts, a number and a field ('' for the whole
+--          key); for each key that is to live for a while its number and how many ms; the records of a level that begins
+--          with this operation; what the ledger is given
 -- Answers  { seconds, letters, microseconds }: for each call A applied, b to p applied but to the soft levels that are its bits
 --          above a, or R refused; A alone without calls; or T untimely, X after its last time, S stale, G a guard differs, L the
 --          ledger has something else, N it is full, W wrong type, C a record of another size; then the entry of the ledger or
@@ -18,18 +19,25 @@ local STARTED, ACCOUNT = 255, 254
 local KEYS, ARGV, pack, unpack, sub, rep, all = KEYS, ARGV, struct.pack, struct.unpack, string.sub, string.rep, unpack
 local now = second * 1000 + (time[2] - time[2] % 1000) / 1000
 local operation = ARGV[1]
-local from, till, not_after, records, shown, calls, guards, puts, drops, ledger, history, kept_after, levels, soft, place =
-  unpack('<i7i7i7HHHHHHBBi6BB', operation)
-local found, level_of, failed = {}, {}, false
+local from, till, not_after, records, shown, calls, guards, puts, drops, ledger, history, kept_after, levels, soft, begins, lives, place =
+  unpack('<i7i7i7HHHHHHBBi6BBBB', operation)
+local found, level_of, failed, begun = {}, {}, false, 0
+local first_guard = records + shown + 2
+local first_put = first_guard + 3 * guards
+local first_drop = first_put + 3 * puts
+local first_life = first_drop + 2 * drops
+local first_begun = first_life + 2 * lives
 for level = 1, levels do
   local count, first = 0, #level_of
   count, place = unpack('<H', operation, place)
   local stored = count > 0 and redis.pcall('HMGET', KEYS[2 * level - 1], all(ARGV, first + 2, first + count + 1)) or {}
   failed = stored.err and stored or failed
-  for n = 1, count do found[first + n], level_of[first + n] = stored[n], level end
+  for n = 1, count do
+    found[first + n], level_of[first + n] = stored[n], level
+    if level == begins then found[first + n], begun = ARGV[first_begun + n - 1], n end
+  end
 end
-local first_guard, first_put = records + shown + 2, records + shown + 2 + 3 * guards
-local first_drop, given = first_put + 3 * puts, first_put + 3 * puts + 2 * drops
+local given = first_begun + begun
 --ledger
 local function answer(letters)
   if string.find(letters, '^[ARNb-p]') then return { time[1] .. letters .. time[2], entry or 0, open, all(found, 1, records) } end
@@ -204,21 +212,27 @@ for level, of_level in pairs(fresh) do
     redis.call('HSET', KEYS[2 * level - 1], all(of_level, first, math.min(first + 3999, #of_level)))
   end
 end
+for drop = first_drop, first_life - 1, 2 do
+  local key, field = KEYS[ARGV[drop] + 0], ARGV[drop + 1]
+  if field == '' then redis.call('UNLINK', key) else redis.call('HDEL', key, field) end
+end
 for put = first_put, first_drop - 1, 3 do
   local key, value = ARGV[put] + 0, ARGV[put + 2]
   if key < 0 then key, value = -key, string.format('%.0f', now) end
   redis.call('HSET', KEYS[key], ARGV[put + 1], value)
 end
-for drop = first_drop, given - 1, 2 do
-  local key, field = KEYS[ARGV[drop] + 0], ARGV[drop + 1]
-  if field == '' then redis.call('UNLINK', key) else redis.call('HDEL', key, field) end
+for life = first_life, first_begun - 1, 2 do
+  local key, ms = KEYS[ARGV[life] + 0], ARGV[life + 1] + 0
+  if clock_arguments == 0 and redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
 end
 if history > 0 and next(closed) then
   for n, day in pairs(closed) do
     local key = KEYS[history + level_of[n] - 1]
-    redis.call('ZADD', key, day[1], day[2])
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', kept_after)
-    if clock_arguments == 0 then redis.call('PEXPIRE', key, now - kept_after * 1000 + 172800000) end
+    if key then -- an unregistered key has no history
+      redis.call('ZADD', key, day[1], day[2])
+      redis.call('ZREMRANGEBYSCORE', key, '-inf', kept_after)
+      if clock_arguments == 0 then redis.call('PEXPIRE', key, now - kept_after * 1000 + 172800000) end
+    end
   end
 end
 if ledger > 0 then remember(identities, spared) end

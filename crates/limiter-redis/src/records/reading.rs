@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use limiter_core::{
-    DayHistory, KeyDigest, KeyId, KeyRecord, KeyState, RequestId, ScopeId, StoreError, Timestamp,
-    Usage,
+    DayHistory, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState, PlanName, RequestId, ScopeId,
+    StoreError, Timestamp, Usage,
 };
 use redis::Value;
 
@@ -73,7 +73,7 @@ impl Records {
     /// A key as it will be when it has taken the latest version of its plan.
     pub(crate) async fn latest(&self, found: Found) -> Result<Found, CommandError> {
         let Found { stored, now, mut known, .. } = found;
-        if let Some(plan) = self.0.newer_plan(&known.state).await? {
+        if let Some(plan) = self.0.newer_plan(&known.state, None).await? {
             known.state = known.state.take(&stored.config(&known.state), &plan, now).after;
         }
         let record = KeyRecord::of(&stored, &known.state, now);
@@ -88,19 +88,37 @@ impl Records {
         now: Timestamp,
     ) -> Result<KnownLevels, StoreError> {
         let mut latest = known.clone();
+        let mut opens = None;
         for (level, (id, known)) in known.each(key).enumerate() {
-            let Some(plan) = self.0.newer_plan(&known.state).await? else { continue };
+            let of_group = std::mem::replace(&mut opens, known.state.opens());
+            let newer = self.0.newer_plan(&known.state, of_group).await?;
+            if !known.state.is_registered() {
+                // What is known of it are the scopes of the call, and how it takes a plan or begins anew depends on all.
+                if !known.is_new && (newer.is_some() || known.may_begin_anew(now)) {
+                    let Some((_, whole)) = self.unregistered(&id).await? else { continue };
+                    let state = self.unregistered_with(whole.state.clone(), of_group, now).await?;
+                    latest.set(level, whole.with_state(state));
+                }
+                continue;
+            }
+            let Some(plan) = newer else { continue };
             let Some(found) = self.inspect(&id).await? else { continue };
             let own = found.stored.config(&found.known.state);
             let state = known.state.take(&own, &plan, now).after;
-            latest.set(level, Known { stamp: known.stamp, state });
+            latest.set(level, known.with_state(state));
         }
         Ok(latest)
     }
 
     /// The usage of a living key.
     pub(crate) async fn usage(&self, id: &KeyId) -> Result<Option<Usage>, StoreError> {
-        let Some(key) = self.read_latest(id).await? else { return Ok(None) };
+        let Some(key) = self.read_latest(id).await? else {
+            let Some((now, mut state)) = self.latest_unregistered(id).await? else {
+                return Ok(None);
+            };
+            self.add_slots(vec![(id, &mut state)]).await?;
+            return Ok(Some(Usage::of(&state, now)));
+        };
         Ok(self.usage_of(&[key]).await?.pop())
     }
 
@@ -141,7 +159,7 @@ impl Records {
             Ok(Some((key, closed_days(closed)?)))
         };
         let Some((mut key, closed)) = read().map_err(|misread| self.0.misread(id, misread))? else {
-            return Ok(None);
+            return Ok(self.latest_unregistered(id).await?.map(|_| Vec::new()));
         };
         // The days that end when it takes the latest version of its plan.
         key.known.state = key.known.state.keeping_history(DayHistory::MOST_DAYS);
@@ -184,6 +202,62 @@ impl Records {
         Ok(())
     }
 
+    /// Reads a key that nobody registered; `None` if no state of it is stored.
+    pub(crate) async fn unregistered(
+        &self,
+        id: &KeyId,
+    ) -> Result<Option<(Timestamp, Known)>, CommandError> {
+        let keys = [self.0.keyspace.hot(id), self.0.keyspace.cold(id)];
+        let reply = self.0.read_all(INSPECT, &keys, &[]).await?;
+        let read = || {
+            let Value::Array(parts) = &reply else { return Err(NOT_AN_ANSWER) };
+            let [seconds, micros, hot, cold] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
+            let (hot, cold) = (HashFields::read(hot)?, HashFields::read(cold)?);
+            let (seconds, micros) = bytes(seconds).zip(bytes(micros)).ok_or(NOT_AN_ANSWER)?;
+            if hot.is_empty() {
+                return Ok(None);
+            }
+            Ok(Some((time_of(seconds, micros)?, whole_key(&hot, &cold)?)))
+        };
+        let read = read().map_err(|misread| self.0.misread(id, misread))?;
+        Ok(read.filter(|(_, known)| !known.state.is_registered()))
+    }
+
+    /// The state of an unregistered key when it has taken the plan with which its group is open, and has begun anew if nothing is
+    /// left of it.
+    async fn unregistered_with(
+        &self,
+        mut state: KeyState,
+        opens: Option<&PlanName>,
+        now: Timestamp,
+    ) -> Result<KeyState, CommandError> {
+        if let Some(plan) = self.0.newer_plan(&state, opens).await? {
+            state = state.take(&KeyConfig::of_unregistered(), &plan, now).after;
+        }
+        let taken = state.plan().filter(|_| state.is_over(now));
+        let Some((taken, opens)) = taken.zip(opens) else { return Ok(state) };
+        let plan = self.0.current_plan(&taken.workspace, opens).await?;
+        Ok(plan.map_or_else(|| state.clone(), |plan| state.begun_anew(&plan, now)))
+    }
+
+    /// The state of a key that nobody registered with the plan with which its group is open, if it is.
+    async fn latest_unregistered(
+        &self,
+        id: &KeyId,
+    ) -> Result<Option<(Timestamp, KeyState)>, CommandError> {
+        let Some(group) = id.group() else { return Ok(None) };
+        let Some(of_group) = self.inspect(&group).await? else { return Ok(None) };
+        let Some(opens) = of_group.known.state.opens() else { return Ok(None) };
+        let stored = self.unregistered(id).await?;
+        let stored = stored.filter(|(now, known)| !known.state.is_over(*now));
+        let Some((now, known)) = stored else {
+            let new = self.0.new_beneath(&group, opens, of_group.now).await?;
+            return Ok(new.map(|new| (of_group.now, new.state)));
+        };
+        let state = self.unregistered_with(known.state, Some(opens), now).await?;
+        Ok(Some((now, state)))
+    }
+
     pub(super) async fn inspect(&self, id: &KeyId) -> Result<Option<Found>, CommandError> {
         let keyspace = &self.0.keyspace;
         let keys = [keyspace.hot(id), keyspace.cold(id), keyspace.record(id)];
@@ -222,7 +296,9 @@ impl Found {
         if record.is_empty() {
             // All of them are written and deleted together.
             let lost = Misread::Corrupt("its record is gone, its counts are not");
-            return if hot.is_empty() { Ok(None) } else { Err(lost) };
+            let is_unregistered =
+                || whole_key(&hot, &cold).is_ok_and(|it| !it.state.is_registered());
+            return if hot.is_empty() || is_unregistered() { Ok(None) } else { Err(lost) };
         }
         let (seconds, micros) = bytes(seconds).zip(bytes(micros)).ok_or(NOT_AN_ANSWER)?;
         let (now, stored) = (time_of(seconds, micros)?, stored_key(&record)?);

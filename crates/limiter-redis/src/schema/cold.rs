@@ -9,9 +9,10 @@
 //! | the number of changes that took effect at once | 4 |
 //! | the number of limits that count since such a change; of each its window and unit, and the change | 1 + n × (1 + 4) |
 //!
-//! The field `g` begins with format 1, flags 1, expiry 7, thresholds 4, generations 4, the name of the time zone 1 + n, 7 of
+//! The field `g` begins with format 1, flags 2, expiry 7, thresholds 4, generations 4, the name of the time zone 1 + n, 7 of
 //! the parallel limit of other assets, if they have one (with it alone they have no field of their own), and of a key with a plan
-//! the workspace and the name of the plan, each 1 + n, when it was created, 7, and the version that the key has taken, 7.
+//! the workspace and the name of the plan, each 1 + n, when it was created, 7, and the version that the key has taken, 7; and of
+//! an open group the name of the plan of unregistered keys, 1 + n.
 
 use limiter_core::{
     AssetId, KeyKind, KeySettings, KeyState, Limit, Limits, MAX_COUNT, Pending, Record, ScopeId,
@@ -32,9 +33,12 @@ pub(crate) fn write_global(state: &KeyState) -> Vec<u8> {
         settings.kind == KeyKind::Group,
         state.parallel_limit(&ScopeId::OTHER).is_some(),
         settings.plan.is_some(),
+        settings.opens.is_some(),
+        !settings.registered,
     ];
-    let flags = (0..).zip(flags).fold(0, |all, (bit, is_set)| all | u8::from(is_set) << bit);
-    let mut bytes = vec![FORMAT, flags];
+    let flags = (0..).zip(flags).fold(0, |all, (bit, is_set)| all | u16::from(is_set) << bit);
+    let mut bytes = vec![FORMAT];
+    bytes.extend(flags.to_le_bytes());
     push_int::<7>(&mut bytes, settings.expires_at.map_or(NEVER, Timestamp::unix_ms));
     bytes.extend(packed(state.thresholds()));
     bytes.extend(settings.generations.to_le_bytes());
@@ -45,15 +49,21 @@ pub(crate) fn write_global(state: &KeyState) -> Vec<u8> {
         push_int::<7>(&mut bytes, limit.cast_signed());
     }
     if let Some(TakenPlan { workspace, name, created_at, version }) = &settings.plan {
-        for text in [workspace.as_str(), name.as_str()] {
-            bytes.push(text.len() as u8);
-            bytes.extend(text.as_bytes());
-        }
+        write_text(&mut bytes, workspace.as_str());
+        write_text(&mut bytes, name.as_str());
         push_int::<7>(&mut bytes, created_at.unix_ms());
         push_int::<7>(&mut bytes, version.cast_signed());
     }
+    if let Some(name) = &settings.opens {
+        write_text(&mut bytes, name.as_str());
+    }
     write_scope(&mut bytes, state.global(), true, state.parallel_limit(&ScopeId::GLOBAL));
     bytes
+}
+
+fn write_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.push(text.len() as u8);
+    bytes.extend(text.as_bytes());
 }
 
 /// The field of an asset, or of other assets, whose parallel limit stands elsewhere.
@@ -105,11 +115,11 @@ pub(crate) fn read_state<'a>(
         0 => return Err(Misread::Corrupt("a key of no format")),
         _ => return Err(Misread::Newer),
     }
-    let flags = reader.byte()?;
-    if flags >= 1 << 7 {
+    let flags = u16::from_le_bytes(reader.array()?);
+    if flags >= 1 << 9 {
         return Err(Misread::Corrupt("a setting that does not exist"));
     }
-    let has = |bit: u8| flags & (1 << bit) != 0;
+    let has = |bit: u16| flags & (1 << bit) != 0;
     let expires_at = match reader.int::<7>()? {
         NEVER => None,
         unix_ms => Some(timestamp(unix_ms)?),
@@ -129,6 +139,8 @@ pub(crate) fn read_state<'a>(
         parallel.push((ScopeId::OTHER, reader.count()?));
     }
     let plan = if has(6) { Some(read_taken(&mut reader)?) } else { None };
+    let opens =
+        if has(7) { Some(read_text(&mut reader)?.parse().map_err(|_| NO_PLAN)?) } else { None };
     let limits = ScopeLimits::read(&mut reader)?;
     reader.end()?;
     parallel.extend(limits.parallel.map(|limit| (ScopeId::GLOBAL, limit)));
@@ -161,18 +173,21 @@ pub(crate) fn read_state<'a>(
         generations,
         time_zone: zone.clone(),
         plan,
+        opens,
+        registered: !has(8),
     };
     let state = KeyState::from_parts(settings, global, counted, other)
         .map_err(|_| Misread::Corrupt("more assets than a key may have"))?;
-    Ok(Known { stamp, state: state.with_parallel_limits(parallel) })
+    Ok(Known::stored(stamp, state.with_parallel_limits(parallel)))
+}
+
+fn read_text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Misread> {
+    let length = reader.byte()?;
+    str::from_utf8(reader.slice(length.into())?).map_err(|_| NO_PLAN)
 }
 
 fn read_taken(reader: &mut Reader<'_>) -> Result<TakenPlan, Misread> {
-    let mut text = || {
-        let length = reader.byte()?;
-        str::from_utf8(reader.slice(length.into())?).map(str::to_owned).map_err(|_| NO_PLAN)
-    };
-    let (workspace, name) = (text()?, text()?);
+    let (workspace, name) = (read_text(reader)?, read_text(reader)?);
     Ok(TakenPlan {
         workspace: workspace.parse().map_err(|_| NO_PLAN)?,
         name: name.parse().map_err(|_| NO_PLAN)?,

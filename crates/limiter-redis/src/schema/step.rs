@@ -15,6 +15,10 @@ pub(crate) struct Counted {
     pub(crate) guards: usize,
     pub(crate) puts: usize,
     pub(crate) drops: usize,
+    /// The keys that are to live for a while.
+    pub(crate) lives: usize,
+    /// The number of the level, from 1, that is not there yet, so that its records come along; 0 for none.
+    pub(crate) begins: u8,
     pub(crate) ledger: u8,
     /// The number of the key of closed days of the outermost level, which those of the others follow, and the end of the last one that is not kept.
     pub(crate) history: Option<(usize, Timestamp)>,
@@ -65,7 +69,7 @@ fn head(
     // An end of a window may lie after the last instant; the largest number stands for no end.
     push_int::<7>(&mut bytes, until.unix_ms().min(NO_END));
     push_int::<7>(&mut bytes, i64::try_from(not_after).unwrap_or(NO_END).min(NO_END));
-    let Counted { shown, guards, puts, drops, ledger, history } = counted;
+    let Counted { shown, guards, puts, drops, lives, begins, ledger, history } = counted;
     let short = |count: usize| u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes();
     for count in [records.iter().sum(), shown, calls, guards, puts, drops] {
         bytes.extend(short(count));
@@ -73,7 +77,7 @@ fn head(
     let (key, kept_after) = history.unwrap_or((0, Timestamp::START_OF_1970));
     bytes.extend([ledger, key as u8]);
     push_end(&mut bytes, kept_after);
-    bytes.extend([records.len() as u8, soft]);
+    bytes.extend([records.len() as u8, soft, begins, lives as u8]);
     bytes.extend(records.iter().flat_map(|count| short(*count)));
     bytes
 }

@@ -84,7 +84,7 @@ fn limits(listed: u8, limits: &[(u8, i64)]) -> Vec<u8> {
 }
 
 fn cold(kind: u8) -> Vec<u8> {
-    let mut bytes = vec![1, kind];
+    let mut bytes = vec![1, kind, 0];
     bytes.extend(ints::<7>(&[1 << 54]));
     bytes.extend([80, 100, 0, 0, 3, 0, 0, 0, 3]);
     bytes.extend(b"UTC");
@@ -248,27 +248,27 @@ fn bytes_that_no_version_writes_are_no_key() {
     let unaligned = ints::<6>(&[NOON.unix_ms() / 1_000 + 61]);
     let damages: [(&str, usize, usize, &[u8]); 30] = [
         ("no format", 1, 0, &[0]),
-        ("a setting that does not exist", 1, 1, &[1 << 6]),
+        ("a setting that does not exist", 1, 2, &[1 << 1]),
         ("an admin and a group", 1, 1, &[1 | 1 << 4]),
-        ("an expiry out of bounds", 1, 2, &[1, 0, 0, 0, 0, 0, 0x40]),
-        ("a threshold above 100 %", 1, 10, &[101]),
-        ("thresholds that fall", 1, 9, &[100, 80]),
-        ("a threshold after none", 1, 11, &[0, 90]),
-        ("a time zone that does not exist", 1, 18, b"XYZ"),
-        ("a time zone that is no text", 1, 18, &[0xff]),
-        ("a time zone of another length", 1, 17, &[2]),
-        ("neither listed nor not", 1, 21, &[4]),
-        ("more limits than there are", 1, 22, &[4]),
-        ("less limits than there are", 1, 22, &[2]),
-        ("a limit of no window", 1, 23, &[6 * 8]),
-        ("a limit of no unit", 1, 23, &[5]),
-        ("the same limit twice", 1, 31, &[0]),
-        ("limits that are out of order", 1, 23, &[5 * 8]),
-        ("a limit out of bounds", 1, 24, &too_much),
-        ("a negative limit", 1, 24, &[0xff; 7]),
-        ("a budget out of bounds", 1, 40, &too_much),
-        ("pending limits of no window", 1, 47, &[1, 6]),
-        ("pending limits for ever", 1, 47, &[1, 5]),
+        ("an expiry out of bounds", 1, 3, &[1, 0, 0, 0, 0, 0, 0x40]),
+        ("a threshold above 100 %", 1, 11, &[101]),
+        ("thresholds that fall", 1, 10, &[100, 80]),
+        ("a threshold after none", 1, 12, &[0, 90]),
+        ("a time zone that does not exist", 1, 19, b"XYZ"),
+        ("a time zone that is no text", 1, 19, &[0xff]),
+        ("a time zone of another length", 1, 18, &[2]),
+        ("neither listed nor not", 1, 22, &[4]),
+        ("more limits than there are", 1, 23, &[4]),
+        ("less limits than there are", 1, 23, &[2]),
+        ("a limit of no window", 1, 24, &[6 * 8]),
+        ("a limit of no unit", 1, 24, &[5]),
+        ("the same limit twice", 1, 32, &[0]),
+        ("limits that are out of order", 1, 24, &[5 * 8]),
+        ("a limit out of bounds", 1, 25, &too_much),
+        ("a negative limit", 1, 25, &[0xff; 7]),
+        ("a budget out of bounds", 1, 41, &too_much),
+        ("pending limits of no window", 1, 48, &[1, 6]),
+        ("pending limits for ever", 1, 48, &[1, 5]),
         ("a window that does not exist", 0, 12, &unaligned),
         ("more thresholds fired than there are", 0, 26, &[3]),
         ("more left than the limit", 0, 33, &[4]),
@@ -282,6 +282,26 @@ fn bytes_that_no_version_writes_are_no_key() {
         let mut fields = fields(0);
         fields[field][at..at + bytes.len()].copy_from_slice(bytes);
         assert_is!(read(&fields), Err(Misread::Corrupt(_)), "{what}");
+    }
+}
+
+/// Both say so in the field of all calls: a group with what plan it is open, and a key that nobody registered its plan.
+#[test]
+fn open_groups_and_unregistered_keys_are_read_as_they_were_written() {
+    let limits = Limits::builder().requests_per_minute(5).build().unwrap();
+    let plan = limiter_core::Plan::default().with_global(limits.clone());
+    let update = limiter_core::PlanUpdate::new("free".parse().unwrap(), plan);
+    let plan = StoredPlan::updated(None, &"w".parse().unwrap(), &update, NOON);
+    let config = KeyConfig::named("ip").unwrap().with_global(limits);
+    let config = config.with_open("free".parse().unwrap());
+    let group = KeyState::new(KeyKind::Group, &config, Thresholds::DEFAULT, NOON);
+    let key = KeyState::unregistered(&plan, NOON);
+    for state in [group, key] {
+        let record = state.global().record();
+        let hot = Layout::of(true, record).write(STAMP, &record.stored());
+        let known = read_state(&hot, &write_global(&state), [], None).unwrap();
+        assert_eq!(known.state.opens(), state.opens());
+        assert_eq!(known.state, state);
     }
 }
 
@@ -476,7 +496,9 @@ fn a_step_is_packed_as_the_script_unpacks_it() {
         let calls = [call.into_iter().collect()].into_iter().collect();
         let operation = Operation { from: NOON, until, steps, soft: LevelSet::ALL, calls };
         let history = Some((6, NOON));
-        let counted = Counted { shown: 2, guards: 3, puts: 4, drops: 70_000, ledger: 3, history };
+        let (drops, lives, begins) = (70_000, 5, 1);
+        let counted =
+            Counted { shown: 2, guards: 3, puts: 4, drops, lives, begins, ledger: 3, history };
         packed(&operation, &[[STAMP, Stamp([9; 8])]], u64::MAX, counted)
     };
     let numbers = [1, 0, 2, 0, 1, 0, 3, 0, 4, 0, 0xff, 0xff, 3, 6];
@@ -484,8 +506,8 @@ fn a_step_is_packed_as_the_script_unpacks_it() {
         &ints::<7>(&[NOON.unix_ms(), until.unix_ms(), 1 << 54])[..],
         &numbers,
         &ints::<6>(&[NOON.unix_ms() / 1_000]),
-        // One level, all that are soft, and the records of that one.
-        &[1, 0xff, 1, 0],
+        // One level, all that are soft, the level that begins, the keys that live on, and the records of that level.
+        &[1, 0xff, 1, 5, 1, 0],
     ]
     .concat();
     let takes = ints::<7>(&[ANY, 0, 1, -1, 1, -2, 1, -3]);
@@ -582,7 +604,8 @@ fn each_level_is_packed_with_its_records_and_its_stamps() {
     let records = [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(bytes[times..times + 12], records, "all records");
     let levels_at = times + 12 + 2 + 6;
-    assert_eq!(bytes[levels_at..levels_at + 8], [3, 0b10, 1, 0, 2, 0, 1, 0], "those of each level");
+    let levels = [3, 0b10, 0, 0, 1, 0, 2, 0, 1, 0];
+    assert_eq!(bytes[levels_at..levels_at + 10], levels, "those of each level");
     let prefix = |stamp: &[u8], generation: u8| {
         let prefix = [stamp, &[generation, 0, 0, 0]].concat();
         [vec![prefix.len() as u8], prefix].concat()
@@ -600,7 +623,7 @@ fn each_level_is_packed_with_its_records_and_its_stamps() {
         packed(None, 3),
         packed(Some([5, 6]), 4),
     ];
-    assert_eq!(bytes[levels_at + 8..], steps.concat());
+    assert_eq!(bytes[levels_at + 10..], steps.concat());
 }
 
 /// An answer of `apply`, of a head and of no entry, with these parts.

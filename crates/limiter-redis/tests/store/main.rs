@@ -11,6 +11,7 @@ mod faults;
 #[cfg(feature = "metrics")]
 mod figures;
 mod groups;
+mod open_groups;
 mod plans;
 mod rotation;
 mod sentinel;

@@ -213,10 +213,12 @@ enum Histories {
     Groups,
     /// Of keys and groups that have plans.
     Plans,
+    /// Of keys that nobody registered, beneath open groups.
+    Open,
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::with(Histories::Checks, 3, LARGE),
         Self::with(Histories::Checks, 2, LARGE),
         Self::with(Histories::Reservations, 2, LARGE),
@@ -228,6 +230,8 @@ impl Kind {
         Self::with(Histories::Groups, 3, Bounds { open: 2, ended: 2, checks: 1 }),
         Self::with(Histories::Plans, 2, LARGE),
         Self::with(Histories::Plans, 3, Bounds { open: 2, ended: 2, checks: 1 }),
+        Self::with(Histories::Open, 2, LARGE),
+        Self::with(Histories::Open, 3, LARGE),
     ];
 
     const fn with(histories: Histories, clients: usize, bounds: Bounds) -> Self {
@@ -243,6 +247,7 @@ impl Kind {
             Histories::Reservations => generate::histories_with_reservations(STEPS).boxed(),
             Histories::Groups => generate::histories_with_groups(STEPS).boxed(),
             Histories::Plans => generate::histories_with_plans(STEPS).boxed(),
+            Histories::Open => generate::histories_with_open_groups(STEPS).boxed(),
         };
         let strategy = (histories, vec(any::<Whim>(), WHIMS));
         strategy.new_tree(&mut runner).expect("nothing is filtered")

@@ -16,6 +16,8 @@ words! {
         KeyExpired = "key_expired",
         AdminKey = "admin_key",
         AssetDenied = "asset_denied",
+        /// Nobody registered the key, and there is no room for another one of these.
+        TooManyKeys = "too_many",
         BudgetExhausted = "budget_exhausted",
         RateLimited = "rate_limited",
         /// Allowed in shadow mode; it would have been denied.
@@ -61,6 +63,7 @@ impl Outcome {
                 DenialReason::KeyExpired { .. } => Self::KeyExpired,
                 DenialReason::AdminKey => Self::AdminKey,
                 DenialReason::AssetDenied { .. } => Self::AssetDenied,
+                DenialReason::TooManyKeys { .. } => Self::TooManyKeys,
                 DenialReason::BudgetExhausted(_) => Self::BudgetExhausted,
                 DenialReason::RateLimited(_) => Self::RateLimited,
                 _ => Self::Denied,

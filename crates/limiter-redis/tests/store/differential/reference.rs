@@ -116,7 +116,6 @@ impl Expected {
             let spared = done.first().copied().flatten().unwrap_or(LevelSet::NONE);
             ledger.remember(&identities, spared, has_entry, case.now);
         }
-        self.field = case.extras.put.clone().or_else(|| self.field.clone());
         match case.extras.drop {
             Some(Dropped::Field | Dropped::Whole) => self.field = None,
             Some(Dropped::Record) => {
@@ -126,6 +125,8 @@ impl Expected {
             }
             None => {}
         }
+        // What is dropped may be put anew.
+        self.field = case.extras.put.clone().or_else(|| self.field.clone());
         if let Some(kept_after) = case.extras.kept_after.filter(|_| !closed.is_empty()) {
             let kept_after = kept_after.unix_ms().div_euclid(1_000);
             for day in &closed {

@@ -1,0 +1,147 @@
+//! Callers who make up names beneath an open group: the group's own limit bounds the memory that they take.
+
+use std::env;
+
+use limiter_conformance::fixtures::{DAY, MINUTE, NOON, limits, named};
+use limiter_core::{
+    Charge, Decision, DenialReason, Denied, KeyId, KeyKind, Limits, ManualClock, NewRecord, Plan,
+    PlanUpdate, ReservationError, Thresholds,
+};
+use limiter_memory::{MemoryStore, MemoryStoreBuilder};
+
+use crate::common::{create, home};
+
+/// A tenth of the calls come from keys that are known, which are decided exactly meanwhile. By default 200,000 names beneath a
+/// group of 20,000 requests a day; `LIMITER_TEST_FLOOD` multiplies both.
+#[test]
+fn a_flood_of_made_up_names_takes_memory_for_no_more_than_the_group_admits() {
+    let times = env::var("LIMITER_TEST_FLOOD").ok().and_then(|times| times.parse().ok());
+    let times: u64 = times.unwrap_or(1);
+    let (names, admitted) = (200_000 * times, 20_000 * times);
+    let (store, clock) = open(MemoryStore::builder(), per_minute(2), per_day(admitted));
+    let known = create(&store, "known", named("known").with_global(per_day(names / 20)));
+
+    let (mut allowed, mut of_known, mut fewest) = (0, 0, usize::MAX);
+    let flooded = allocation_counter::measure(|| {
+        for name in 0..names {
+            allowed += u64::from(call(&store, &nobody(name)).is_allowed());
+            if name % 10 == 0 {
+                of_known += u64::from(call(&store, &known).is_allowed());
+            }
+        }
+    });
+    assert_eq!((allowed, of_known), (admitted, names / 20), "exactly the limits");
+    assert_eq!(store.unregistered_keys() as u64, admitted);
+
+    // Their minutes end, and what calls come frees them: four for each.
+    clock.set(NOON.after(DAY));
+    let after = allocation_counter::measure(|| {
+        for name in names..names + admitted {
+            assert!(!call(&store, &nobody(name % 50)).denied().is_some_and(Denied::never_fits));
+            fewest = fewest.min(store.unregistered_keys());
+        }
+    });
+    let left = flooded.bytes_current + after.bytes_current;
+    println!(
+        "{names} names, {admitted} admitted: {} bytes at the worst ({} each), {left} afterwards",
+        flooded.bytes_max,
+        flooded.bytes_max / admitted,
+    );
+    assert!(flooded.bytes_max / admitted <= 1_100, "{} bytes each", flooded.bytes_max / admitted);
+    assert!(fewest <= 115, "{fewest} are left");
+    assert!(left * 10 <= flooded.bytes_current, "{left} bytes are left");
+}
+
+#[test]
+fn one_more_than_may_be_counted_is_too_many_until_the_first_is_over() {
+    let builder = MemoryStore::builder().most_unregistered(3);
+    let (store, clock) = open(builder, per_minute(2), per_day(1_000));
+    for name in 0..3 {
+        assert!(call(&store, &nobody(name)).is_allowed());
+    }
+    let denied = call(&store, &nobody(3));
+    let expected = DenialReason::TooManyKeys { most: 3, retry_at: Some(NOON.after(MINUTE)) };
+    assert_eq!(denied.denied().map(|denied| denied.reason()), Some(&expected));
+    assert!(call(&store, &nobody(0)).is_allowed(), "those that are counted go on");
+    let id = "r".parse().expect("an id");
+    let record = limiter_core::RecordId { id: &id, remembered_for: DAY, confirms: None };
+    let recorded = store.record(&nobody(3), None, &Charge::request(), &record);
+    assert!(matches!(recorded, Err(ReservationError::TooMany { most: 3, .. })), "{recorded:?}");
+    let usage = store.usage(&group()).expect("the group is there");
+    assert_eq!(usage.scopes[0].account.requests(), 4, "nothing was charged");
+    clock.set(NOON.after(MINUTE));
+    assert!(call(&store, &nobody(3)).is_allowed());
+}
+
+/// One that was denied by its limits is so at the bound, too.
+#[test]
+fn a_call_that_fits_in_no_limit_is_denied_by_the_limit_at_the_bound() {
+    let builder = MemoryStore::builder().most_unregistered(1);
+    let (store, _) = open(builder, per_minute(1), per_day(1));
+    assert!(call(&store, &nobody(0)).is_allowed());
+    let denied = call(&store, &nobody(1));
+    assert_eq!(denied.denied().map(|denied| denied.reason().as_str()), Some("rate_limited"));
+}
+
+#[test]
+fn what_unregistered_keys_have_used_survives_a_restart() {
+    let (store, clock) = open(MemoryStore::builder(), per_minute(2), per_day(9));
+    assert!(call(&store, &nobody(0)).is_allowed());
+    let json = serde_json::to_string(&store.snapshot()).expect("a snapshot is JSON");
+    let snapshot = serde_json::from_str(&json).expect("it was written so");
+    let restored = MemoryStore::builder().clock(clock).restore(snapshot).expect("it is whole");
+    assert_eq!(restored.unregistered_keys(), 1);
+    assert!(call(&restored, &nobody(0)).is_allowed());
+    assert!(!call(&restored, &nobody(0)).is_allowed());
+}
+
+#[test]
+fn a_handle_of_a_key_that_nobody_registered_is_of_whoever_comes_by_this_name() {
+    let (store, clock) = open(MemoryStore::builder(), per_minute(1), per_day(99));
+    let handle = store.handle(&nobody(0), None).expect("the group is open");
+    for _ in 0..2 {
+        assert!(handle.peek(&Charge::request()).is_allowed());
+        assert!(handle.check_and_consume(&Charge::request()).is_allowed());
+        assert!(!handle.check_and_consume(&Charge::request()).is_allowed());
+        clock.set(clock.now().after(MINUTE));
+    }
+    assert!(store.handle(&"closed/a".parse().expect("an id"), None).is_none());
+}
+
+fn open(builder: MemoryStoreBuilder, each: Limits, all: Limits) -> (MemoryStore, ManualClock) {
+    let clock = ManualClock::at(NOON);
+    let store = builder.clock(clock.clone()).build();
+    let plan = PlanUpdate::new("each".parse().expect("a name"), Plan::from(each));
+    store.save_plan(&home(), &plan).expect("a plan");
+    let record = NewRecord {
+        id: group(),
+        workspace: home(),
+        kind: KeyKind::Group,
+        config: named("ip").with_open("each".parse().expect("a name")).with_global(all),
+        thresholds: Thresholds::DEFAULT,
+        secret: None,
+        bootstraps: false,
+    };
+    store.create(record).expect("the group is new");
+    (store, clock)
+}
+
+fn call(store: &MemoryStore, key: &KeyId) -> Decision {
+    store.check_and_consume(key, None, &Charge::request())
+}
+
+fn group() -> KeyId {
+    "ip".parse().expect("an id")
+}
+
+fn nobody(name: u64) -> KeyId {
+    format!("ip/{name}").parse().expect("an id")
+}
+
+fn per_minute(requests: u64) -> Limits {
+    limits(|it| it.requests_per_minute(requests))
+}
+
+fn per_day(requests: u64) -> Limits {
+    limits(|it| it.requests_per_day(requests))
+}
