@@ -1,8 +1,9 @@
 //! The keys, groups and plans of a workspace, managed on behalf of one of its keys or of its owner.
 
 use limiter_core::{
-    AccessKey, CreatedKey, DayHistory, Effective, KeyConfig, KeyId, KeyRecord, KeysError, NewKey,
-    Page, PlanName, PlanRecord, PlanUpdate, Rotation, Search, UpdatedKey, Upserted, Usage,
+    AccessKey, CreatedKey, DayHistory, Effective, InvalidValue, KeyConfig, KeyId, KeyRecord,
+    KeysError, Limits, NewKey, Page, Plan, PlanName, PlanRecord, PlanUpdate, Rotation, Search,
+    UpdatedKey, Upserted, Usage,
 };
 
 use crate::answer::Answer;
@@ -251,6 +252,56 @@ impl<'a> Keys<'a> {
                     limiter.updated(updated);
                 }
             })
+        })
+    }
+
+    /// Opens a group to keys that nobody registered, such as the addresses of anonymous callers: each directly beneath it may use
+    /// these limits, and all together those of the group.
+    ///
+    /// A plan and a group, both named like the path, are created; or they are changed, with their next windows, if they are
+    /// there. A key counts from its first admitted call on, and takes no memory any more when its windows have ended. It has
+    /// no record, no account and no history.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use limiter::{Charge, KeyId, Limiter, Limits};
+    ///
+    /// let limiter = Limiter::in_memory();
+    /// let each = Limits::builder().requests_per_minute(1).build()?;
+    /// let all = Limits::builder().requests_per_day(1_000_000).build()?;
+    /// limiter.workspace("web")?.open("ip", each, all).await?;
+    ///
+    /// let address: KeyId = "ip/203.0.113.7".parse()?;
+    /// assert!(limiter.check_and_consume(&address, None, &Charge::request()).await?.is_allowed());
+    /// assert!(!limiter.check_and_consume(&address, None, &Charge::request()).await?.is_allowed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The group must limit its requests per minute, hour or day: nothing else bounds the keys that callers make up. Callers do
+    /// not see its figures. For a group with more than limits over all calls, [save a plan](Self::save_plan) and create a group
+    /// that is [open](KeyConfig::with_open) with it.
+    ///
+    /// # Errors
+    /// [`KeysError::Invalid`] for a malformed path, if the group does not limit its requests, or if each key has a limit of more
+    /// than a day; [`KeysError::NoGroup`] if the group around it does not exist; [`KeysError::NameTaken`] if a key or another
+    /// group has this name; and as [`upsert`](Self::upsert).
+    pub fn open<P, E>(
+        &self,
+        path: P,
+        each: E,
+        group: Limits,
+    ) -> Answer<impl Future<Output = Result<KeyRecord, KeysError>> + Send + use<'a, P, E>>
+    where
+        P: TryInto<KeyId>,
+        E: Into<Plan>,
+        InvalidValue: From<P::Error>,
+    {
+        let Self { limiter, keys } = self.clone();
+        let (path, each) = (path.try_into().map_err(InvalidValue::from), each.into());
+        limiter.observed(Call::new(Operation::Upsert), async move {
+            keys.open(path?, each, group).await
         })
     }
 
