@@ -223,22 +223,42 @@ impl<O> LayerBuilder<O> {
         self.identified(Identify::Credentials(credentials.into_iter().collect()))
     }
 
-    /// Identifies the caller by a function of the request. A call without a caller is refused as one without an access key.
-    pub fn identify<F>(self, identify: F) -> Self
+    /// Identifies the caller by a function of the head of the request. A call without a caller is refused as one without an
+    /// access key.
+    ///
+    /// Callers that nobody registered have a [path](Caller::path) beneath an [open group](limiter::Keys::open), such as their
+    /// address:
+    ///
+    /// ```
+    /// use http::request::Parts;
+    /// use limiter::Limiter;
+    /// use limiter_tower::{Caller, RateLimitLayer};
+    ///
+    /// // As the proxy in front of the service writes it. From elsewhere, anyone could.
+    /// fn client_ip(head: &Parts) -> &str {
+    ///     head.headers.get("x-real-ip").and_then(|address| address.to_str().ok()).unwrap_or("unknown")
+    /// }
+    ///
+    /// let layer = RateLimitLayer::builder(Limiter::in_memory())
+    ///     .caller(|head| Caller::path("ip", client_ip(head)))
+    ///     .build();
+    /// # drop(layer);
+    /// ```
+    pub fn caller<F>(self, caller: F) -> Self
     where
         F: Fn(&Parts) -> Option<Caller> + Send + Sync + 'static,
     {
-        self.identified(Identify::Function(Box::new(identify)))
+        self.identified(Identify::Function(Box::new(caller)))
     }
 
     /// Identifies the caller by an asynchronous function. Its error refuses the call as
     /// [`Refusal::Identify`](crate::Refusal::Identify), and is logged.
-    pub fn identify_async<F, I>(self, identify: F) -> Self
+    pub fn caller_async<F, I>(self, caller: F) -> Self
     where
         F: Fn(&Parts) -> I + Send + Sync + 'static,
         I: Future<Output = Result<Option<Caller>, BoxError>> + Send + 'static,
     {
-        self.identified(Identify::Async(Box::new(move |parts| Box::pin(identify(parts)))))
+        self.identified(Identify::Async(Box::new(move |head| Box::pin(caller(head)))))
     }
 
     /// Sets how the estimate is settled if the service behind the layer fails with an error instead of a response. By

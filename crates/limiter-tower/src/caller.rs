@@ -28,6 +28,25 @@ pub enum Caller {
     AccessKey(AccessKey),
 }
 
+impl Caller {
+    /// A key by the path of its group and its own segment, such as the address of an anonymous caller beneath an
+    /// [open group](limiter::Keys::open); `None` if the path is malformed or the segment empty or longer than 64 bytes.
+    ///
+    /// ```
+    /// use limiter_tower::Caller;
+    ///
+    /// let address: std::net::IpAddr = "203.0.113.7".parse()?;
+    /// assert!(matches!(Caller::path("ip", address), Some(Caller::Key(key)) if key.as_str() == "ip/203.0.113.7"));
+    /// assert!(Caller::path("ip", "").is_none());
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    #[must_use]
+    pub fn path(group: &str, segment: impl fmt::Display) -> Option<Self> {
+        let group: KeyId = group.parse().ok()?;
+        group.child(segment.to_string()).ok().map(Self::Key)
+    }
+}
+
 impl From<KeyId> for Caller {
     fn from(key: KeyId) -> Self {
         Self::Key(key)

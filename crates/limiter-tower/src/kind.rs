@@ -43,6 +43,7 @@ impl Kind {
             DenialReason::KeyUnknown | DenialReason::KeyExpired { .. } => Self::Key,
             DenialReason::BudgetExhausted(_) => Self::Budget,
             DenialReason::RateLimited(_) => Self::Limit,
+            DenialReason::TooManyKeys { .. } => Self::Unavailable,
             // `AdminKey`, `AssetDenied`, or a reason that this version does not know.
             _ => Self::Permission,
         }

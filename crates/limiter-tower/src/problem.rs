@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
-use limiter::decision::Violation;
+use limiter::decision::{LimitExceeded, Violation};
 use limiter::{
     AssetId, Credits, DenialReason, Denied, KeyId, Rule, Scope, Timestamp, Unit, Window,
 };
@@ -99,8 +99,11 @@ struct Violated {
     window: Option<Window>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unit: Option<Unit>,
-    limit: u64,
-    used: u64,
+    /// Left out for a caller of a key that nobody registered, who sees no figures of groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used: Option<u64>,
     asked: u64,
     resets_at: Option<Timestamp>,
 }
@@ -207,19 +210,25 @@ impl Extension {
                 let violations: Vec<_> = exceeded.violations().collect();
                 let binding = exceeded.binding();
                 Self::Limits {
-                    budget: violations.iter().find_map(Budget::of),
+                    budget: violations.iter().filter(|it| exceeded.shows(it)).find_map(Budget::of),
                     binding: binding.as_ref().map(|violation| violation.rule),
                     binding_group: binding.and_then(|violation| violation.group),
                     retry_at: exceeded.retry_at(),
                     retry_after,
                     violated_policies: violations.iter().map(policy_of).collect(),
-                    violations: violations.into_iter().map(Violated::from).collect(),
+                    violations: violations
+                        .into_iter()
+                        .map(|violation| Violated::of(exceeded, violation))
+                        .collect(),
                 }
             }
             DenialReason::KeyExpired { expired_at, group } => {
                 Self::Expiry { expired_at: *expired_at, group: group.clone() }
             }
             DenialReason::AssetDenied { group } => Self::Asset { group: group.clone() },
+            DenialReason::TooManyKeys { retry_at: Some(retry_at), .. } => {
+                Self::Room { retry_at: *retry_at, retry_after }
+            }
             _ => Self::None {},
         }
     }
@@ -235,10 +244,12 @@ impl Budget {
     }
 }
 
-impl From<Violation> for Violated {
-    fn from(violation: Violation) -> Self {
+impl Violated {
+    fn of(exceeded: &LimitExceeded, violation: Violation) -> Self {
         let policy = policy_of(&violation);
-        let Violation { group, rule, limit, used, asked, resets_at, .. } = violation;
+        let shown = |figure| exceeded.shows(&violation).then_some(figure);
+        let (limit, used) = (shown(violation.limit), shown(violation.used));
+        let Violation { group, rule, asked, resets_at, .. } = violation;
         let (scope, window, unit) = (rule.scope, rule.window(), rule.unit());
         Self { group, rule, policy, scope, window, unit, limit, used, asked, resets_at }
     }

@@ -22,10 +22,12 @@ pub struct Standing<'a> {
 
 impl<'a> Standing<'a> {
     /// Each rule that headers show: those of the outermost group first and of the key itself last, and of each level in the
-    /// order of [`Rule`](limiter::Rule): global before asset, minute before day, requests before tokens.
+    /// order of [`Rule`](limiter::Rule): global before asset, minute before day, requests before tokens. A caller of a key that
+    /// nobody registered sees no figures of groups.
     pub fn rules(self) -> impl Iterator<Item = RuleState> + 'a {
-        let allowed = self.allowed.into_iter().flat_map(Allowed::rules);
-        let rules = allowed.chain(self.exceeded().into_iter().flat_map(LimitExceeded::rules));
+        let allowed = self.allowed.into_iter().flat_map(Allowed::shown_rules);
+        let denied = self.exceeded().into_iter().flat_map(LimitExceeded::shown_rules);
+        let rules = allowed.chain(denied);
         rules.filter(|state| match state.rule.measure {
             Measure::Amount(window, unit) => window.ends() && unit != Unit::Credits,
             Measure::Parallel => false,

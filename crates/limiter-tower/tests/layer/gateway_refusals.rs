@@ -213,7 +213,7 @@ async fn a_body_beyond_the_bound_is_refused() {
 async fn a_store_that_cannot_answer_refuses_the_call() {
     let world = World::new().await;
     let layer = RateLimitLayer::for_anthropic(world.limiter.clone());
-    let layer = layer.identify_async(|_| async { Err("the directory is down".into()) });
+    let layer = layer.caller_async(|_| async { Err("the directory is down".into()) });
     let gateway = provider(layer);
     let answer = gateway.post(&member_with(&world, 1).await, MESSAGES, request()).await;
     assert_eq!(

@@ -24,7 +24,7 @@ fn user(parts: &Parts) -> Option<Caller> {
 async fn each_level_has_policies_of_its_own_and_one_limit_is_the_tightest_of_all() {
     for world in World::on_each_store().await {
         let dialects = [Dialect::Ietf, Dialect::OpenAi, Dialect::Anthropic, Dialect::Legacy];
-        let service = hello(world.layer().identify(user).dialects(dialects).build()).await;
+        let service = hello(world.layer().caller(user).dialects(dialects).build()).await;
         let per_minute =
             |name: &str, requests| named(name).with_global(requests_per_minute(requests));
         group(&world, "acme", per_minute("acme", 20)).await;

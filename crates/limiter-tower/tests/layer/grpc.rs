@@ -98,7 +98,7 @@ async fn what_cannot_be_a_charge_is_an_invalid_argument_and_who_cannot_be_asked_
     let address = serve(world.layer().asset(|_| Ok(Some("".parse()?))).build()).await;
     let status = call(address, Some(&ci), "hello").await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    let failing = world.layer().identify_async(|_| async { Err("no directory".into()) });
+    let failing = world.layer().caller_async(|_| async { Err("no directory".into()) });
     let address = serve(failing.build()).await;
     let status = call(address, Some(&ci), "hello").await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);

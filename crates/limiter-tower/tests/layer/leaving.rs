@@ -61,7 +61,7 @@ async fn a_client_that_leaves_while_its_estimate_is_charged_pays_nothing() {
     let (world, proxy, ci) = behind_proxy().await;
     // The reservation is then the only step that the call waits for.
     let caller = Caller::from(ci.id.clone());
-    let layer = world.layer().identify(move |_| Some(caller.clone()));
+    let layer = world.layer().caller(move |_| Some(caller.clone()));
     let layer = layer.reserve(|_| Ok(tokens(5, 100)), |_| Settlement::Keep).build();
     let served = Arc::new(AtomicBool::new(false));
     let serving = Arc::clone(&served);
@@ -109,7 +109,7 @@ async fn a_call_that_is_dropped_where_no_runtime_is_pays_nothing() {
     let (world, proxy, ci) = behind_proxy().await;
     let proxy = Arc::new(proxy);
     let caller = Caller::from(ci.id.clone());
-    let layer = world.layer().identify(move |_| Some(caller.clone()));
+    let layer = world.layer().caller(move |_| Some(caller.clone()));
     let layer = layer.reserve(|_| Ok(tokens(5, 100)), |_| Settlement::Keep);
     let layer = layer.on_service_error(Settlement::Cancel).build();
     let fails = Arc::clone(&proxy);

@@ -12,6 +12,7 @@ mod hyper_server;
 mod leaving;
 mod methods;
 mod names;
+mod open_callers;
 mod panics;
 mod races;
 mod readiness;

@@ -20,7 +20,7 @@ async fn a_preflight_needs_no_key_and_is_never_limited() {
             ("chosen", plain().methods([Method::POST])),
             ("named", plain().methods([Method::OPTIONS, Method::POST])),
             ("reserving", plain().reserve(|_| Ok(tokens(1, 1)), keep)),
-            ("later", plain().identify_async(|_| async { Err("the directory is down".into()) })),
+            ("later", plain().caller_async(|_| async { Err("the directory is down".into()) })),
             ("unreadable", plain().asset_in_path(|path| path.strip_prefix('/'))),
         ] {
             let service = hello(layer.build()).await;

@@ -44,9 +44,9 @@ async fn a_call_that_cannot_be_read_for_a_panic_is_refused_and_not_charged() {
         Ok::<Option<Caller>, BoxError>(None)
     };
     for (name, layer) in [
-        ("identify", world.layer().identify(|_| panic!("identify"))),
-        ("identify", world.layer().identify_async(at_once)),
-        ("identify", world.layer().identify_async(later)),
+        ("identify", world.layer().caller(|_| panic!("identify"))),
+        ("identify", world.layer().caller_async(at_once)),
+        ("identify", world.layer().caller_async(later)),
         ("asset", world.layer().asset(|_| panic!("asset"))),
         ("asset", world.layer().asset_in_path(|_| panic!("asset in path"))),
         ("charge", world.layer().charge(|_| panic!("charge"))),

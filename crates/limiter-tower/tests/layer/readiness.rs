@@ -49,7 +49,7 @@ async fn a_service_is_called_when_it_is_ready_however_long_a_decision_takes() {
     let ci = world.member(named("ci").with_global(requests_per_minute(4))).await;
     let at_once = world.layer().build();
     let caller = ci.access_key.clone();
-    let later = world.layer().identify_async(move |_| {
+    let later = world.layer().caller_async(move |_| {
         let caller = Caller::from(caller.clone());
         async {
             tokio::task::yield_now().await;
@@ -109,7 +109,7 @@ async fn a_decision_in_memory_calls_the_service_without_a_clone() {
 async fn a_refused_call_gives_back_the_permit_of_the_service_behind() {
     let world = World::new().await;
     let ci = world.member(named("ci").with_global(requests_per_minute(1))).await;
-    let later = world.layer().identify_async({
+    let later = world.layer().caller_async({
         let caller = Caller::from(ci.access_key.clone());
         move |_| {
             let caller = caller.clone();

@@ -337,7 +337,7 @@ async fn a_service_that_cannot_identify_callers_allows_nothing() {
     let world = World::new().await;
     let identify =
         |_: &http::request::Parts| async { Err(BoxError::from("the directory is down")) };
-    let service = hello(world.layer().identify_async(identify).build()).await;
+    let service = hello(world.layer().caller_async(identify).build()).await;
     let answer = service.send("/", &[]).await;
     assert_eq!(answer.status, 503);
     let problem = answer.problem();

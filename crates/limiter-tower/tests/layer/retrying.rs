@@ -116,7 +116,7 @@ async fn the_longest_of_the_waits_counts() {
 async fn a_directory_that_is_down_may_be_asked_again() {
     let world = World::new().await;
     let identify = |_: &Parts| async { Err(BoxError::from("the directory is down")) };
-    let service = hello(world.layer().identify_async(identify).build()).await;
+    let service = hello(world.layer().caller_async(identify).build()).await;
     let answer = service.send("/", &[]).await;
     assert_eq!((answer.status.as_u16(), advice(&answer)), (503, (Some("1"), None)));
 }

@@ -47,8 +47,8 @@ async fn a_service_may_authenticate_its_callers_itself() {
         let id = parts.headers.get("x-user")?.to_str().ok()?;
         id.parse::<KeyId>().ok().map(Caller::from)
     };
-    let at_once = hello(world.layer().identify(user).build()).await;
-    let later = world.layer().identify_async(move |parts| {
+    let at_once = hello(world.layer().caller(user).build()).await;
+    let later = world.layer().caller_async(move |parts| {
         let caller = user(parts);
         async {
             tokio::task::yield_now().await;
@@ -72,7 +72,7 @@ async fn a_function_may_find_the_access_key() {
         let access_key = parts.uri.query()?.strip_prefix("key=")?;
         access_key.parse().ok().map(Caller::AccessKey)
     };
-    let service = hello(world.layer().identify(in_query).build()).await;
+    let service = hello(world.layer().caller(in_query).build()).await;
     assert_eq!(service.send(&format!("/?key={}", ci.access_key.expose()), &[]).await.status, 200);
     assert_eq!(service.send("/?key=a-key-that-nobody-has", &[]).await.status, 401);
 }
