@@ -31,7 +31,9 @@ pub(crate) fn refusal(denied: &Denied) -> Refusal {
             ("rate_limit", format!("Rate limit exceeded: {}. {denied}", rule.map_or("", name)))
         }
         // The status is 403, for which the SDK needs another message.
-        DenialReason::AssetDenied { .. } => (denied.reason().as_str(), denied.to_string()),
+        DenialReason::AssetDenied { .. } | DenialReason::TooManyKeys { .. } => {
+            (denied.reason().as_str(), denied.to_string())
+        }
         _ => ("budget", format!("Budget exceeded: {denied}")),
     };
     let status = STATUSES.of_denied(denied);

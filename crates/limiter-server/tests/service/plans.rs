@@ -284,3 +284,30 @@ const FREE: &str = "/v1/plans/free";
 const CI: &str = "access-key-of-ci-7Qm2vXc94bLr";
 const OTHER_ADMIN: &str = "another-admin-key-8Rn3wYd05cMs";
 const NOBODY: &str = "nobody-has-this-key-1234567890";
+
+/// Who may use such a key has no access key: it is the embedding service that calls, and admins who read.
+#[test]
+fn a_group_is_open_with_a_plan_and_admins_read_what_its_keys_have_used() {
+    for server in Running::on_each_store() {
+        assert_eq!(server.save_free(2).status, 201);
+        let group = |global: Value| {
+            let config = json!({"name": "ip", "open": "free", "global": global});
+            json!({"id": "ip", "kind": "group", "config": config})
+        };
+        let refused = server.manage("PUT", "/v1/keys", group(json!({"tokens_per_day": 9})));
+        refused.assert_problem(400);
+        assert!(refused.body["detail"].as_str().unwrap().contains("must limit its own requests"));
+        let created = server.manage("PUT", "/v1/keys", group(json!({"requests_per_day": 9})));
+        assert_eq!(
+            (created.status, &created.body["key"]["open"]),
+            (201, &json!("free")),
+            "{created:?}"
+        );
+        let usage = server.get(ADMIN, "/v1/usage?key_id=ip%2F203.0.113.7");
+        assert_eq!(usage.status, 200, "{usage:?}");
+        assert_eq!(usage.body["scopes"][0]["rules"][0]["limit"], 2, "{usage:?}");
+        let monthly = server.manage("PUT", FREE, json!({"global": {"requests_per_month": 2}}));
+        monthly.assert_problem(400);
+        assert_eq!(server.manage("DELETE", FREE, Value::Null).status, 409);
+    }
+}
