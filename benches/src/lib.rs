@@ -31,3 +31,8 @@ pub const RULES: usize = 8;
 
 /// The one asset of every request.
 pub const ASSET: &str = "6895d6d1d50c89537c1cf237";
+
+/// The page for those who come from `governor`, whose examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/coming-from-governor.md")]
+struct ComingFromGovernor;

@@ -74,6 +74,60 @@ impl Subject for ByHandle {
     }
 }
 
+/// Calls of keys beneath a group with one limit for each and one of the group, by string: as one limits addresses.
+pub(crate) struct InGroup {
+    store: MemoryStore,
+    requests: Requests<KeyId>,
+    charge: Charge,
+    /// Whether somebody registered the keys.
+    registers: bool,
+}
+
+impl InGroup {
+    pub(crate) fn new(plan: &Plan, registers: bool) -> Self {
+        let requests = plan.requests(|id| key(&format!("ip/{id}")));
+        Self { store: MemoryStore::new(), requests, charge: Charge::request(), registers }
+    }
+}
+
+impl Subject for InGroup {
+    fn fill(&mut self, plan: &Plan) {
+        let workspace: limiter_core::WorkspaceId = "w".parse().expect("a workspace's id");
+        let limits = Limits::builder().requests_per_minute(NEVER_REACHED).build();
+        let limits = limits.expect("valid limits");
+        let name: limiter_core::PlanName = "each".parse().expect("a plan's name");
+        let each = limiter_core::PlanUpdate::new(name.clone(), limits.clone().into());
+        self.store.save_plan(&workspace, &each).expect("the plan is new");
+        let record = |id: KeyId, kind, config| NewRecord {
+            id,
+            workspace: workspace.clone(),
+            kind,
+            config,
+            thresholds: Thresholds::DEFAULT,
+            secret: None,
+            bootstraps: false,
+        };
+        let group = KeyConfig::new("ip".parse().expect("a name")).with_global(limits.clone());
+        let group = record(key("ip"), KeyKind::Group, group.with_open(name));
+        self.store.create(group).expect("the group is new");
+        for (index, id) in plan.ids.iter().enumerate() {
+            let id = key(&format!("ip/{id}"));
+            if self.registers {
+                let config = KeyConfig::new(short_name(index)).with_global(limits.clone());
+                let record = record(id.clone(), KeyKind::Member, config);
+                self.store.create(record).expect("the key is new");
+            }
+            check(&self.store.check_and_consume(&id, None, &self.charge));
+        }
+    }
+
+    #[inline]
+    fn decide(&self, access: usize) {
+        let key = &self.requests[access];
+        check(&self.store.check_and_consume(key, None, black_box(&self.charge)));
+    }
+}
+
 /// Creates a store with the keys of `plan`, without their extras.
 pub(crate) fn bare_store(plan: &Plan) -> MemoryStore {
     let store = MemoryStore::new();

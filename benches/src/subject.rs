@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::governor::{GovernorKeyed, GovernorX8};
 use crate::limitador::Limitador8;
-use crate::ours::{ByHandle, ByString};
+use crate::ours::{ByHandle, ByString, InGroup};
 use crate::workload::Plan;
 
 /// Every subject, in the order of the reports. Ours are next to the baseline, so that they take their turns next to it.
@@ -12,6 +12,8 @@ pub const SUBJECTS: &[Entry] = &[
     Entry { name: BY_STRING, new: |plan| Box::new(ByString::new(plan)) },
     Entry { name: BY_HANDLE, new: |_| Box::new(ByHandle::default()) },
     Entry { name: BASELINE, new: |plan| Box::new(GovernorKeyed::new(plan)) },
+    Entry { name: "open", new: |plan| Box::new(InGroup::new(plan, false)) },
+    Entry { name: "registered", new: |plan| Box::new(InGroup::new(plan, true)) },
     Entry { name: "governor_x8", new: |plan| Box::new(GovernorX8::new(plan)) },
     Entry { name: "limitador_8", new: |plan| Box::new(Limitador8::new(plan)) },
 ];

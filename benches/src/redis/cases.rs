@@ -40,6 +40,12 @@ pub enum Case {
     Levels2,
     /// The same beneath three groups.
     Levels4,
+    /// A registered key beneath a group, each with one limit.
+    InGroup,
+    /// The same of a key that nobody registered.
+    Open,
+    /// Each call is the first one of its key.
+    OpenFirst,
     /// Thirty-two decisions of one key, in one batch.
     HotBatch,
     /// Thirty-two decisions of as many keys, in one batch.
@@ -64,7 +70,7 @@ pub enum Case {
 
 impl Case {
     /// Every case, in the order of counting.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::Trivial,
         Self::Plain,
         Self::Month,
@@ -77,6 +83,9 @@ impl Case {
         Self::Assets1000,
         Self::Levels2,
         Self::Levels4,
+        Self::InGroup,
+        Self::Open,
+        Self::OpenFirst,
         Self::HotBatch,
         Self::KeysBatch,
         Self::Reserve,
@@ -105,6 +114,9 @@ impl Case {
             Self::Assets1000 => "instructions_assets_1000",
             Self::Levels2 => "instructions_levels_2",
             Self::Levels4 => "instructions_levels_4",
+            Self::InGroup => "instructions_in_group",
+            Self::Open => "instructions_open",
+            Self::OpenFirst => "instructions_open_first",
             Self::HotBatch => "instructions_hot_batch_32",
             Self::KeysBatch => "instructions_batch_32_keys",
             Self::Reserve => "instructions_reserve",
@@ -140,6 +152,9 @@ impl Case {
             Self::Assets1000 => plain_decisions(&Keys::connect(url).await, 1_000, decisions).await,
             Self::Levels2 => of_levels(url, 2, decisions).await,
             Self::Levels4 => of_levels(url, 4, decisions).await,
+            Self::InGroup => in_group(url, "registered", 1, decisions).await,
+            Self::Open => in_group(url, "open", 1, decisions).await,
+            Self::OpenFirst => in_group(url, "open", usize::MAX, decisions).await,
             Self::HotBatch => batches(url, 1, decisions).await,
             Self::KeysBatch => batches(url, BATCH, decisions).await,
             Self::Reserve => remembered::reservations(url, 0, None, decisions).await,
@@ -189,6 +204,17 @@ async fn of_levels(url: &str, levels: usize, decisions: usize) {
     let key = keys.create_beneath(levels - 1).await;
     for _ in 0..=decisions {
         let decision = keys.decide_at(&key).await;
+        assert!(decision.is_allowed(), "{decision:?}");
+    }
+}
+
+/// Calls this many keys in turns. The first call of all is not counted: it reads the plan.
+async fn in_group(url: &str, kind: &str, different: usize, decisions: usize) {
+    let keys = Keys::connect(url).await;
+    keys.create_open().await;
+    for call in 0..=decisions {
+        let key = format!("ip/{kind}-{}", call % different).parse().expect("an id");
+        let decision = keys.decide_request(&key).await;
         assert!(decision.is_allowed(), "{decision:?}");
     }
 }

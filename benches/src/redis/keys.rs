@@ -97,6 +97,43 @@ impl Keys {
         path
     }
 
+    /// Creates a group that is open, with one limit for each key and one of its own, and a registered key with the same limit.
+    ///
+    /// # Panics
+    /// If there is one.
+    pub async fn create_open(&self) {
+        let limits = Limits::builder().requests_per_minute(1 << 46).build().expect("valid limits");
+        let name: limiter_core::PlanName = "each".parse().expect("a plan's name");
+        let each = limiter_core::PlanUpdate::new(name.clone(), limits.clone().into());
+        let workspace = "w".parse().expect("a workspace's id");
+        self.store.save_plan(&workspace, &each).await.expect("the plan is new");
+        let config = |name| KeyConfig::named(name).expect("a name").with_global(limits.clone());
+        for (id, kind, config) in [
+            ("ip", KeyKind::Group, config("ip").with_open(name)),
+            ("ip/registered-0", KeyKind::Member, config("registered")),
+        ] {
+            let record = NewRecord {
+                id: id.parse().expect("an id"),
+                workspace: workspace.clone(),
+                kind,
+                config,
+                thresholds: Thresholds::DEFAULT,
+                secret: None,
+                bootstraps: false,
+            };
+            self.store.create(record).await.expect("the key is new");
+        }
+    }
+
+    /// Makes one decision of one request, without an asset.
+    ///
+    /// # Panics
+    /// If the store fails.
+    pub async fn decide_request(&self, key: &KeyId) -> Decision {
+        let charge = Charge::request();
+        self.store.check_and_consume(key, None, &charge).await.expect("the server decides")
+    }
+
     async fn create_level(
         &self,
         kind: KeyKind,

@@ -191,6 +191,20 @@ const ROWS: &[Row] = &[
         "a key beneath three groups",
     ),
     counted(
+        "open_over_registered",
+        Target::AtMost(1.1),
+        "instructions_open",
+        "instructions_in_group",
+        "a key that nobody registered",
+    ),
+    counted(
+        "open_first_over_registered",
+        Target::None,
+        "instructions_open_first",
+        "instructions_in_group",
+        "its first call",
+    ),
+    counted(
         "limits_miss_over_plain",
         Target::None,
         "instructions_limits_miss",
