@@ -1,5 +1,7 @@
 //! The decision: allowed or denied, with everything needed to explain it.
 
+use std::borrow::Cow;
+
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -313,6 +315,15 @@ impl Allowed {
     pub fn crossed(&self) -> &[Crossing] {
         self.extras.as_deref().map_or(&[], |extras| &extras.crossed)
     }
+
+    /// Those that the caller may see: one that nobody registered sees no figures of its groups.
+    fn shown_crossed(&self) -> Cow<'_, [Crossing]> {
+        let crossed = self.crossed();
+        if !self.rules.unregistered || crossed.is_empty() {
+            return Cow::Borrowed(crossed);
+        }
+        crossed.iter().filter(|crossing| crossing.group.is_none()).cloned().collect()
+    }
 }
 
 /// Serialized field by field for speed, since a service writes one for each call.
@@ -330,7 +341,7 @@ impl Serialize for Allowed {
         allowed.serialize_field("decided_at", &self.decided_at)?;
         allowed.serialize_field("degraded", &self.degraded())?;
         allowed.serialize_field("replayed", &self.replayed())?;
-        allowed.serialize_field("crossed", self.crossed())?;
+        allowed.serialize_field("crossed", &self.shown_crossed())?;
         if self.unchecked() {
             allowed.serialize_field("unchecked", &true)?;
         }

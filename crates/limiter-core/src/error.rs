@@ -45,6 +45,9 @@ pub enum InvalidValue {
         /// The most there may be.
         max: usize,
     },
+    /// A segment that is two.
+    #[error("a segment of a key id has a '/', which begins another segment: leave it out")]
+    Slash,
     /// An admin key beneath a group.
     #[error(
         "the id of an admin key has one segment, but this one has {segments}: an admin key belongs to no group"

@@ -17,6 +17,7 @@ use crate::names::{KeyId, PlanName, WorkspaceId};
 use crate::new_key::{NewAccess, NewId, NewKey, Rotation};
 use crate::plan::{Plan, PlanRecord, PlanUpdate};
 use crate::search::{Page, Search};
+use crate::state::KeyState;
 use crate::store::{KeyRotation, KeyUpdate, NewRecord, Store, UpdatedKey};
 use crate::thresholds::Thresholds;
 use crate::usage::Usage;
@@ -388,8 +389,18 @@ impl<'a> Keys<'a> {
         each: Plan,
         limits: Limits,
     ) -> Result<KeyRecord, KeysError> {
+        let workspace = self.managed().await?;
         let name = PlanName::new(group.as_str())?;
         let config = KeyConfig::named(group.as_str())?.with_open(name.clone()).with_global(limits);
+        // The plan is saved first: nothing that the group would be refused for changes it.
+        let any_time = Timestamp::START_OF_1970;
+        let state = KeyState::new(KeyKind::Group, &config, self.issuer.thresholds, any_time);
+        state.check_open(&config, None, any_time)?;
+        each.check_for_open_groups(&name)?;
+        let found = self.store.find(&workspace, &config.name).await?;
+        if found.is_some_and(|found| found != group) {
+            return Err(KeysError::NameTaken(group.to_string()));
+        }
         self.save_plan(PlanUpdate::new(name, each)).await?;
         let upserted = self.upsert(NewKey::group(group.clone(), config), Effective::Next).await?;
         let record = match upserted {

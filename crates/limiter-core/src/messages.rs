@@ -64,6 +64,7 @@ fn invalid_values() -> Vec<Message> {
         TooLarge { what: "the number of requests", value: u128::from(MAX_COUNT) + 1 },
         Length { what: "a key name", length: 300, max: 256 },
         TooManySegments { count: 5, max: 4 },
+        Slash,
         AdminInGroup { segments: 2 },
         GroupAccessKey,
         Character { what: "a key name", character: '\u{202e}' },

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use crate::cell::{self, Attached, Cell, Reached};
 use crate::plans::{LivePlan, Planned};
-use crate::sync::{RwLock, ShardMutex};
+use crate::sync::{Mutex, RwLock, ShardMutex};
 use crate::time::Time;
 
 /// All living cells.
@@ -32,6 +32,9 @@ pub(crate) struct CellMap {
     /// The cells of unregistered keys, and the most that there may be.
     unregistered: AtomicUsize,
     most_unregistered: usize,
+    /// The earliest time, in ms, at which the cell of one of them may be gone: none is before.
+    room_at: AtomicI64,
+    makes_room: Mutex<()>,
     time: Time,
     listeners: RwLock<Vec<Arc<Listener>>>,
 }
@@ -58,6 +61,8 @@ struct Slots {
 #[derive(Default)]
 struct Unregistered {
     due: BTreeMap<Timestamp, Vec<(u32, u32)>>,
+    /// How many there are in `due`: also of cells that are gone, since only those that are due are taken out.
+    noted: usize,
     count: usize,
 }
 
@@ -91,7 +96,7 @@ pub(crate) enum Absent {
     TooMany {
         most: usize,
         now: Timestamp,
-        /// When there is room, in this shard.
+        /// When there may be room; `None` if never.
         retry_at: Option<Timestamp>,
     },
 }
@@ -113,6 +118,8 @@ impl CellMap {
             time,
             unregistered: AtomicUsize::new(0),
             most_unregistered,
+            room_at: AtomicI64::new(i64::MIN),
+            makes_room: Mutex::default(),
             listeners: RwLock::default(),
             shards: (0..SHARDS).map(|_| Shard(ShardMutex::new(Slots::default()))).collect(),
             hasher: RandomState::default(),
@@ -188,8 +195,9 @@ impl CellMap {
         };
         let now = self.time.now();
         if needs == Needs::Cell && self.is_full() {
-            let retry_at = slots.unregistered.due.keys().next().copied();
             drop(slots);
+            let room_at = self.room_at.load(Ordering::Relaxed);
+            let retry_at = (room_at != NO_ROOM).then(|| Timestamp::from_unix_ms(room_at).max(now));
             return then(Err(Absent::TooMany { most: self.most_unregistered, now, retry_at }));
         }
         let serial = self.inserted.fetch_add(1, Ordering::Relaxed);
@@ -199,8 +207,10 @@ impl CellMap {
         let mut cell = Cell { id: id.clone(), serial, group, state, attached: attached.boxed() };
         let mut late = Late::new();
         let done = reach_in(&mut cell, &mut slots.groups, &self.time, &mut late, then);
-        if cell.state.has_made_requests() {
-            let due = cell.lasts_until();
+        let due = cell.lasts_until();
+        // Without limits on what it has made, nothing is left of it at once.
+        let stays = cell.state.has_made_requests() && due > now;
+        if stays {
             let slot = slots.put_key(cell);
             slots.index(self, slot);
             slots.unregistered.put(due, slot, serial);
@@ -208,6 +218,9 @@ impl CellMap {
         }
         let gone = slots.tidy(self);
         drop(slots);
+        if stays {
+            self.room_at.fetch_min(due.unix_ms(), Ordering::Relaxed);
+        }
         self.forget(gone);
         self.tell(late);
         done
@@ -225,16 +238,29 @@ impl CellMap {
         }
     }
 
-    /// Frees the cells of some unregistered keys whose windows have ended, wherever there are any.
+    /// Frees the cells of some unregistered keys whose windows have ended, wherever there are any. A flood of calls for which
+    /// there is no room looks through all shards once, and again when the first cell may be gone.
     fn make_room(&self) {
-        let now = self.time.now();
+        let (_one_at_a_time, now) = (self.makes_room.lock(), self.time.now());
+        if !self.is_full() || now.unix_ms() < self.room_at.load(Ordering::Relaxed) {
+            return;
+        }
+        // A cell that is put meanwhile is met by this look, or lowers the time after it.
+        self.room_at.store(NO_ROOM, Ordering::Relaxed);
+        let mut first = NO_ROOM;
         for shard in &self.shards {
-            let gone = shard.0.lock().drop_ended(self, now, ENDED_A_LOOK);
+            let mut slots = shard.0.lock();
+            let gone = slots.drop_ended(self, now, ENDED_A_LOOK);
+            let next = slots.unregistered.due.keys().next().copied();
+            drop(slots);
             self.forget(gone);
             if gone > 0 {
-                return;
+                first = i64::MIN;
+                break;
             }
+            first = first.min(next.map_or(NO_ROOM, Timestamp::unix_ms));
         }
+        self.room_at.fetch_min(first, Ordering::Relaxed);
     }
 
     /// Returns the number of unregistered keys that have cells.
@@ -504,7 +530,7 @@ impl Slots {
         self.chunks.get_mut(chunk_of(slot))?.get_mut(within(slot))?.as_mut()
     }
 
-    /// Returns the cell in a slot, if one is there; `None` beyond the last slot.
+    /// Returns the cell in a slot, if one is there; `None` beyond the last chunk.
     fn look(&self, slot: u32) -> Option<Option<&Cell>> {
         cell_at(&self.chunks, &self.groups, slot)
     }
@@ -612,7 +638,7 @@ impl Slots {
     /// Frees a few cells of unregistered keys whose windows have ended, if there are more than a few. Returns how many.
     #[inline]
     fn tidy(&mut self, cells: &CellMap) -> usize {
-        if self.unregistered.count <= FEW {
+        if self.unregistered.noted <= FEW {
             return 0;
         }
         let ended = cells.time.now().unix_ms().saturating_sub(GRACE_MS);
@@ -629,7 +655,7 @@ impl Slots {
             let Some(cell) = cell else { continue };
             let due = cell.lasts_until();
             if due > by {
-                self.unregistered.due.entry(due).or_default().push((slot, serial));
+                self.unregistered.note(due, slot, serial);
                 continue;
             }
             let id = cell.id.clone();
@@ -750,8 +776,13 @@ fn states_at<const N: usize>(
 
 impl Unregistered {
     fn put(&mut self, due: Timestamp, slot: u32, serial: u32) {
-        self.due.entry(due).or_default().push((slot, serial));
+        self.note(due, slot, serial);
         self.count += 1;
+    }
+
+    fn note(&mut self, due: Timestamp, slot: u32, serial: u32) {
+        self.due.entry(due).or_default().push((slot, serial));
+        self.noted += 1;
     }
 
     /// Takes one out that is due by then.
@@ -761,6 +792,7 @@ impl Unregistered {
         if first.get().is_empty() {
             first.remove();
         }
+        self.noted -= usize::from(popped.is_some());
         popped
     }
 }
@@ -776,7 +808,7 @@ fn group_in(groups: &[Option<Box<Cell>>], slot: u32) -> Option<&Cell> {
     groups.get((slot & !GROUP) as usize)?.as_deref()
 }
 
-/// Returns the cell in a slot, if one is there; `None` beyond the last slot.
+/// Returns the cell in a slot, if one is there; `None` beyond the last chunk.
 fn cell_at<'a>(
     chunks: &'a [Vec<Option<Cell>>],
     groups: &'a [Option<Box<Cell>>],
@@ -785,7 +817,8 @@ fn cell_at<'a>(
     if slot & GROUP != 0 {
         return Some(groups.get((slot & !GROUP) as usize)?.as_deref());
     }
-    Some(chunks.get(chunk_of(slot))?.get(within(slot))?.as_ref())
+    // A chunk that has been freed has slots all the same, none of them in use.
+    Some(chunks.get(chunk_of(slot))?.get(within(slot)).and_then(Option::as_ref))
 }
 
 #[inline]
@@ -825,6 +858,8 @@ const ENDED_A_LOOK: usize = 64;
 const GRACE_MS: i64 = 60_000;
 /// An index that is larger than this many times what it holds is made smaller after a flood.
 const SPARSE: usize = 4;
+/// In place of the time at which there may be room: never, as far as anybody knows.
+const NO_ROOM: i64 = i64::MAX;
 /// In place of the slot of a group that there is not.
 const NO_SLOT: u32 = u32::MAX;
 

@@ -17,7 +17,6 @@ use crate::changes::{Changes, Journal, KeyAction, KeyChange};
 use crate::directory::{Directory, Scan, Then};
 use crate::handle::MemoryHandle;
 use crate::map::{Absent, CellMap, Needs};
-use crate::plans::Planned;
 use crate::snapshot::{CopiedCell, RestoreError, SavedKey, SavedUnregistered, Snapshot};
 use crate::sync::RwLock;
 use crate::time::Time;
@@ -161,10 +160,12 @@ impl MemoryStoreBuilder {
         for SavedUnregistered { id, state, ledger } in snapshot.unregistered {
             let opens = id.group().and_then(|group| directory.opens(&group));
             let is_known = directory.get(&id).is_some() || state.is_registered();
-            let Some(opens) = opens.filter(|_| !is_known) else { continue };
-            let planned = Some(Planned::of_unregistered(&opens));
+            if opens.is_none() || is_known {
+                continue;
+            }
             let ledger = ledger.map(|ledger| Box::new(ledger.into()));
-            let attached = Attached { planned, ledger, opens: None, unregistered: true };
+            // The group may have been opened with another plan since its last call: the next one takes it.
+            let attached = Attached { planned: None, ledger, opens: None, unregistered: true };
             store.cells.insert(id, state, attached);
         }
         drop(directory);

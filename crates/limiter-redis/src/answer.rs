@@ -168,7 +168,9 @@ pub(crate) fn all_of(
     levels: usize,
 ) -> Result<Option<KnownLevels>, Misread> {
     found.resize_with(levels, || None);
-    if found.last().is_none_or(Option::is_none) {
+    let Some(own) = found.last().and_then(Option::as_ref) else { return Ok(None) };
+    // Its group may have been deleted, and what it has used is still there.
+    if !own.state.is_registered() && found.iter().any(Option::is_none) {
         return Ok(None);
     }
     let known = found.into_iter().map(|known| known.map(Arc::new)).collect::<Option<_>>();

@@ -7,7 +7,7 @@ use limiter_core::{AssetId, KeyId, RequestId, WorkspaceId};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use crate::schema::Known;
+use crate::schema::{Known, Stamp};
 
 /// The values that were used last, each of a part of a key. It grows with its use.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub(crate) type Cached<P, V> = Vec<((KeyId, P), V)>;
 /// Keys and assets: limits, windows, and counts as of then.
 pub(crate) type KnownKeys = Cache<Option<AssetId>, Arc<Known>>;
 
-/// The workspaces of groups.
-pub(crate) type Workspaces = Cache<(), WorkspaceId>;
+/// The workspaces of groups, by their stamps: one that is deleted may come back in another workspace, but with another stamp.
+pub(crate) type Workspaces = Cache<Stamp, WorkspaceId>;
 
 /// Entries of reservations that this process has made or changed, as they were then. They save a settlement a trip.
 pub(crate) type Entries = Cache<RequestId, Vec<u8>>;

@@ -33,7 +33,7 @@ pub(crate) struct Keys {
     pub(crate) known: Arc<KnownKeys>,
     pub(crate) plans: Arc<KnownPlans>,
     pub(crate) listeners: Arc<Listeners>,
-    /// The workspaces of open groups. A group stays in its workspace.
+    /// The workspaces of open groups.
     pub(crate) workspaces: Arc<Workspaces>,
     /// How many days the history of a key goes back.
     pub(crate) history_days: u16,
@@ -73,8 +73,8 @@ pub(crate) struct Request {
     pub(crate) times: Vec<(usize, &'static str)>,
     /// The number of a key and a field; nothing for the whole key.
     pub(crate) drops: Vec<(usize, Vec<u8>)>,
-    /// The number of a key, and for how long it is to live at least, in ms.
-    pub(crate) lives: Vec<(usize, i64)>,
+    /// The numbers of the keys that are to live for a while at least.
+    pub(crate) lives: Vec<(usize, Life)>,
     /// Of a level that begins with the operation: its number, from 1, and its records.
     pub(crate) begins: (usize, Vec<Vec<u8>>),
     /// Whether its calls make no request, so that an unregistered key is left as it is: without a trace, if it is new.
@@ -82,6 +82,15 @@ pub(crate) struct Request {
     pub(crate) ledger: Option<Listed>,
     /// The number of the key of closed days of the outermost level, which those of the others follow, and the end of the last one that is not kept.
     pub(crate) history: Option<(usize, Timestamp)>,
+}
+
+/// How long the Redis keys of an unregistered key live. [`GRACE_MS`] comes on top, should the clock step back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    /// When its windows have ended, by the clock of the server, in ms.
+    pub(crate) until: i64,
+    /// How long is remembered what comes with the request, in ms from then on.
+    pub(crate) remembered: i64,
 }
 
 /// The ledger operation of a request.
@@ -142,7 +151,7 @@ impl SlotSets {
 }
 
 /// A clock that is set back by less finds the counts of an unregistered key whose windows have just ended.
-pub(crate) const GRACE_MS: i64 = 60_000;
+const GRACE_MS: i64 = 60_000;
 /// Redis takes no longer life.
 const LONGEST_LIFE_MS: i64 = 1 << 50;
 /// The kind of ledger operation that is about an id alone.
@@ -268,9 +277,9 @@ impl Keys {
         if known.is_new() {
             begin(known, &places, now, &mut request);
         } else if !is_registered {
-            let life = known.own().map_or(0, |known| life_of(&known.state, now, &request));
+            let life = known.own().map(|known| life_of(&known.state, now, &request));
             let hot = HOT + 2 * own;
-            request.lives = vec![(hot, life), (hot + 1, life)];
+            request.lives = life.into_iter().flat_map(|it| [(hot, it), (hot + 1, it)]).collect();
         }
         if is_rare(prepared, known, of) {
             let mut after = known.clone();
@@ -555,8 +564,9 @@ pub(crate) fn arguments(
     for (key, field) in drops {
         arguments.extend([number(key), field]);
     }
-    for (key, ms) in lives {
-        arguments.extend([number(key), ms.to_string().into_bytes()]);
+    for (key, Life { until, remembered }) in lives {
+        let with_grace = |ms: i64| ms.saturating_add(GRACE_MS).to_string().into_bytes();
+        arguments.extend([number(key), with_grace(until), with_grace(remembered)]);
     }
     arguments.extend(records);
     arguments.extend(ledger.into_iter().flat_map(Listed::arguments));
@@ -639,15 +649,12 @@ fn written(state: &KeyState) -> BTreeMap<Vec<u8>, Vec<u8>> {
     state.assets().map(of_asset).chain(other).collect()
 }
 
-/// For how long an unregistered key is to live, in ms: until its windows and all that is remembered of it have ended, and a
-/// while longer, should the clock step back.
-fn life_of(state: &KeyState, now: Timestamp, request: &Request) -> i64 {
-    let until = state.may_last_until(now);
-    let windows = until.unix_ms().saturating_sub(now.unix_ms());
+/// How long an unregistered key is to live: until its windows and all that is remembered of it have ended.
+fn life_of(state: &KeyState, now: Timestamp, request: &Request) -> Life {
     let remembered = request.ledger.as_ref().and_then(|ledger| ledger.life).unwrap_or(0);
     // What ends is remembered for a while again.
     let remembered = remembered.saturating_mul(2).min(LONGEST_LIFE_MS);
-    windows.max(remembered).saturating_add(GRACE_MS)
+    Life { until: state.may_last_until(now).unix_ms(), remembered }
 }
 
 /// Reads what `read` answers for the fields of a call. An error comes with the level whose data is damaged.

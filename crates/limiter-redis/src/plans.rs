@@ -23,7 +23,7 @@ use crate::keys::{Keys, Subject};
 use crate::keyspace::WorkspaceKey;
 use crate::records::{Records, Undone};
 use crate::runtime;
-use crate::schema::{Known, KnownLevels, Misread, NOT_AN_ANSWER, bytes, read_plan};
+use crate::schema::{Known, KnownLevels, Misread, NOT_AN_ANSWER, Stamp, bytes, read_plan};
 
 /// The plans that were read, by workspace and name.
 #[derive(Debug)]
@@ -190,7 +190,10 @@ impl Keys {
             Some(own) if own.state.is_registered() || opens.is_some() => Some(own),
             Some(_) => None,
             None => match of.key.group().zip(opens) {
-                Some((group, opens)) => self.new_beneath(&group, &opens, now).await?,
+                Some((id, opens)) => {
+                    let stamp = group.map(|group| group.stamp).unwrap_or_default();
+                    self.new_beneath(&id, stamp, &opens, now).await?
+                }
                 None => None,
             },
         };
@@ -199,20 +202,21 @@ impl Keys {
         all_of(levels, depth).map_err(|misread| self.misread(of.key, misread))
     }
 
-    /// A key that nobody registered, beneath a group that is open with this plan.
+    /// A key that nobody registered, beneath a group that has this stamp and is open with this plan.
     pub(crate) async fn new_beneath(
         &self,
         group: &KeyId,
+        stamp: Stamp,
         opens: &PlanName,
         now: Timestamp,
     ) -> Result<Option<Known>, CommandError> {
-        let known = self.workspaces.of(group, ());
+        let known = self.workspaces.of(group, stamp);
         let workspace = match known {
             Some(workspace) => Some(workspace),
             None => Records::new(self.clone()).remains(group).await?.workspace,
         };
         let Some(workspace) = workspace else { return Ok(None) };
-        self.workspaces.learn(group, (), workspace.clone());
+        self.workspaces.learn(group, stamp, workspace.clone());
         let plan = self.current_plan(&workspace, opens).await?;
         Ok(plan.map(|plan| Known::unregistered(&plan, now)))
     }

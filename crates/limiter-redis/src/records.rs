@@ -16,7 +16,7 @@ use redis::Value;
 pub(crate) use self::reading::READ_TOGETHER;
 use crate::answer::{Answer, Ended};
 use crate::error::CommandError;
-use crate::keys::{COLD, GRACE_MS, HOT, Keys, Request, Subject, put_changed, put_whole};
+use crate::keys::{COLD, HOT, Keys, Life, Request, Subject, put_changed, put_whole};
 use crate::schema::{
     GLOBAL, Known, KnownLevels, Layout, Stamp, bytes, scope_field, secret_fields, write_asset,
     write_global, written_labels, written_own,
@@ -89,11 +89,16 @@ impl Records {
                     (GROUP_RECORD, text("kind"), text(GROUP)),
                 ]);
                 // What calls have made of it before it was registered.
-                let ledger = self.0.keyspace.ledger(id);
+                let limits_slots = |scope: &ScopeId| state.parallel_limit(scope).is_some();
+                let assets = state.assets().map(|(asset, ..)| ScopeId::asset(asset.clone()));
+                let scopes = [ScopeId::GLOBAL, ScopeId::OTHER].into_iter();
+                let scopes = scopes.chain(assets.filter(limits_slots));
+                let slots = scopes.map(|scope| self.0.keyspace.slots(id, &scope));
+                let made: Vec<_> = slots.chain(self.0.keyspace.ledger(id)).collect();
                 let first = COLD + request.keys.len() + 1;
-                let made = [HOT, COLD].into_iter().chain(first..first + ledger.len());
-                request.drops = made.map(|key| (key, Vec::new())).collect();
-                request.keys.extend(ledger);
+                let numbers = [HOT, COLD].into_iter().chain(first..first + made.len());
+                request.drops = numbers.map(|key| (key, Vec::new())).collect();
+                request.keys.extend(made);
             } else {
                 request.guards.push(absent(HOT, GLOBAL));
             }
@@ -297,7 +302,7 @@ impl Records {
             }
             let planned = known.state.take(&own, plan, now);
             let until = planned.after.may_last_until(now).unix_ms();
-            let life = until.saturating_sub(now.unix_ms()).saturating_add(GRACE_MS);
+            let life = Life { until, remembered: 0 };
             let request = Request {
                 keys: vec![self.0.keyspace.record(id)],
                 guards: vec![(RECORD, b"id".to_vec(), Vec::new())],

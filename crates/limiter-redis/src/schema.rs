@@ -53,7 +53,7 @@ pub(crate) use self::management::{
 pub(crate) use self::step::{Counted, look, packed, push_stops, stops_of};
 
 /// A random number for each write of a key's limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Stamp(pub(crate) [u8; 8]);
 
 /// Why bytes cannot be read.

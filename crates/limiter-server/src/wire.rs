@@ -30,7 +30,7 @@ pub(crate) fn refusal(denied: &Denied) -> Refusal {
             let rule = exceeded.binding().map(|violation| violation.rule);
             ("rate_limit", format!("Rate limit exceeded: {}. {denied}", rule.map_or("", name)))
         }
-        // The status is 403, for which the SDK needs another message.
+        // The status is 403 or 503, for which the SDK needs another message.
         DenialReason::AssetDenied { .. } | DenialReason::TooManyKeys { .. } => {
             (denied.reason().as_str(), denied.to_string())
         }

@@ -30,14 +30,15 @@ pub enum Caller {
 
 impl Caller {
     /// A key by the path of its group and its own segment, such as the address of an anonymous caller beneath an
-    /// [open group](limiter::Keys::open); `None` if the path is malformed or the segment empty or longer than 64 bytes.
+    /// [open group](limiter::Keys::open); `None` if the path is malformed, or the segment has a `/`,
+    /// is empty or longer than 64 bytes.
     ///
     /// ```
     /// use limiter_tower::Caller;
     ///
     /// let address: std::net::IpAddr = "203.0.113.7".parse()?;
     /// assert!(matches!(Caller::path("ip", address), Some(Caller::Key(key)) if key.as_str() == "ip/203.0.113.7"));
-    /// assert!(Caller::path("ip", "").is_none());
+    /// assert!(Caller::path("ip", "").is_none() && Caller::path("ip", "partners/acme").is_none());
     /// # Ok::<(), std::net::AddrParseError>(())
     /// ```
     #[must_use]

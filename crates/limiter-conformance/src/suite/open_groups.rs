@@ -147,6 +147,47 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(key.history(1).is_empty());
     });
 
+    // Its slot went with what it was before: nobody could end that reservation any more.
+    suite.story("a_key_that_is_registered_holds_no_slot_of_before", |world| {
+        open(world, limits(|it| it.requests_per_minute(9).parallel(1)), requests_per_day(99));
+        nobody(world, "ip/a").reserve("r1", requests(1));
+        let registered = world.member_at(named("ip/a").with_global(limits(|it| it.parallel(1))));
+        registered.reserve("r2", requests(1));
+    });
+
+    suite.story("a_group_that_is_deleted_leaves_no_keys_that_nobody_registered", |world| {
+        let group = open(world, requests_per_day(2), requests_per_day(99));
+        let key = nobody(world, "ip/a");
+        key.admit(None, 1).reserve("r1", requests(1));
+        group.delete();
+        assert_eq!(*reason(&key.check(None, requests(1))), DenialReason::KeyUnknown);
+        let reserved = key.try_reserve("r2", None, requests(1), DAY).expect("the store answers");
+        assert_eq!(*reason(&reserved), DenialReason::KeyUnknown);
+        let settled = key.try_settle("r1", limiter_core::Totals::unchanged());
+        assert_refused!(settled, ReservationError::KeyUnknown);
+    });
+
+    suite.story("opening_a_group_under_the_name_of_another_changes_nothing", |world| {
+        let config = named("ip").with_global(requests_per_minute(7));
+        let created = world.try_create(limiter_core::NewKey::group(key_id("team"), config.clone()));
+        let before = created.expect("it is new").record;
+        let each = Plan::from(requests_per_minute(1));
+        let opened = world.keys().open(key_id("ip"), each, requests_per_day(9)).wait();
+        assert_refused!(opened, KeysError::NameTaken(_));
+        assert_eq!(world.keys().get(&before.id).wait().expect("the group").config, config);
+        assert_refused!(world.keys().plan(&name("ip")).wait(), KeysError::NoPlan(_));
+    });
+
+    suite.story("a_group_that_cannot_be_opened_leaves_its_plan_as_it_is", |world| {
+        let open = |each, group| world.keys().open(key_id("ip"), Plan::from(each), group).wait();
+        open(requests_per_minute(1), requests_per_day(9)).expect("it is bounded");
+        let unlimited = open(requests_per_minute(2), tokens_per_minute(9));
+        assert_refused!(unlimited, KeysError::Invalid(InvalidValue::OpenUnlimited));
+        let monthly = open(limits(|it| it.requests_per_month(9)), requests_per_day(9));
+        assert_refused!(monthly, KeysError::Invalid(InvalidValue::OpenPlan { .. }));
+        assert_eq!(world.keys().plan(&name("ip")).wait().expect("it is there").version, 1);
+    });
+
     for (story, limits, is_open) in [
         ("its_requests_per_minute", requests_per_minute(9), true),
         ("its_requests_per_day", requests_per_day(9), true),

@@ -119,10 +119,13 @@ impl KeyId {
     /// Returns the id of this segment beneath it.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new), and [`InvalidValue::Slash`]: a caller that chooses a segment must not choose its group.
     pub fn child(&self, segment: impl AsRef<str>) -> Result<Self, InvalidValue> {
         let segment = segment.as_ref();
         check_length(SEGMENT, segment, Self::MAX_SEGMENT_BYTES)?;
+        if segment.contains('/') {
+            return Err(InvalidValue::Slash);
+        }
         Self::new(format!("{self}/{segment}"))
     }
 
@@ -267,6 +270,7 @@ mod tests {
         }
         assert_eq!(group.child("ci"), Ok(id("acme/ci")));
         assert!(group.child("").is_err());
+        assert_eq!(group.child("partners/ci"), Err(InvalidValue::Slash));
         assert!(id("a/b/c/d").child("e").is_err());
     }
 }

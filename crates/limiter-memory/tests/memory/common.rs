@@ -29,7 +29,7 @@ pub(crate) fn create_of_kind(
         kind,
         config,
         thresholds: Thresholds::DEFAULT,
-        secret: Some(StoredSecret::from(&secret_of(id))),
+        secret: (kind != KeyKind::Group).then(|| StoredSecret::from(&secret_of(id))),
         bootstraps: false,
     };
     store.create(record).expect("the key is new").id

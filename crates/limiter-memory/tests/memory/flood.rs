@@ -9,7 +9,7 @@ use limiter_core::{
 };
 use limiter_memory::{MemoryStore, MemoryStoreBuilder};
 
-use crate::common::{create, home};
+use crate::common::{create, home, update};
 
 /// A tenth of the calls come from keys that are known, which are decided exactly meanwhile. By default 200,000 names beneath a
 /// group of 20,000 requests a day; `LIMITER_TEST_FLOOD` multiplies both.
@@ -95,6 +95,73 @@ fn what_unregistered_keys_have_used_survives_a_restart() {
     assert!(!call(&restored, &nobody(0)).is_allowed());
 }
 
+/// The group had been opened with another plan of the same version, and the key had made no call since.
+#[test]
+fn a_restored_unregistered_key_takes_the_plan_with_which_its_group_is_open() {
+    let (store, clock) = open(MemoryStore::builder(), per_minute(9), per_day(99));
+    assert!(call(&store, &nobody(0)).is_allowed());
+    let strict = PlanUpdate::new("strict".parse().expect("a name"), Plan::from(per_minute(1)));
+    store.save_plan(&home(), &strict.at_once()).expect("a plan");
+    update(&store, &group(), |config| config.open = Some("strict".parse().expect("a name")));
+    let restored = MemoryStore::builder().clock(clock.clone()).restore(store.snapshot());
+    clock.set(NOON.after(MINUTE));
+    for store in [store, restored.expect("it is whole")] {
+        assert!(call(&store, &nobody(0)).is_allowed());
+        assert!(!call(&store, &nobody(0)).is_allowed());
+    }
+}
+
+/// Each time its cell is gone it is noted anew when the next one may be; the old notes once stayed for ever.
+#[test]
+fn a_caller_that_returns_again_and_again_takes_no_more_memory() {
+    let (store, clock) = open(MemoryStore::builder(), per_minute(1), per_day(1_000_000));
+    let return_for = |minutes: u64| {
+        let returned = allocation_counter::measure(|| {
+            for _ in 0..minutes {
+                clock.set(clock.now().after(MINUTE));
+                assert!(call(&store, &nobody(0)).is_allowed());
+            }
+        });
+        returned.bytes_current
+    };
+    return_for(1_000);
+    let grown = return_for(20_000);
+    assert!(grown < 4_096, "{grown} bytes more");
+}
+
+/// Without a limit on anything that it counts, nothing is left of a key once it has called.
+#[test]
+fn a_key_of_which_nothing_is_counted_takes_no_memory() {
+    let (store, _) = open(MemoryStore::builder(), Limits::NONE, per_day(1_000_000));
+    let called = allocation_counter::measure(|| {
+        for _ in 0..10_000 {
+            assert!(call(&store, &nobody(0)).is_allowed());
+        }
+    });
+    assert_eq!(store.unregistered_keys(), 0);
+    assert!(called.bytes_current < 4_096, "{} bytes", called.bytes_current);
+}
+
+/// The cells of this root are in another shard than those that fill the store.
+#[test]
+fn another_group_that_finds_no_room_is_told_when_there_is_some() {
+    let (store, clock) =
+        open(MemoryStore::builder().most_unregistered(2), per_minute(2), per_day(99));
+    for other in 0..20 {
+        let record = group_record(&format!("other{other}"), per_day(99));
+        store.create(record).expect("the group is new");
+    }
+    assert!(call(&store, &nobody(0)).is_allowed() && call(&store, &nobody(1)).is_allowed());
+    let elsewhere = |other: u64| format!("other{other}/a").parse().expect("an id");
+    for other in 0..20 {
+        let denied = call(&store, &elsewhere(other));
+        let expected = DenialReason::TooManyKeys { most: 2, retry_at: Some(NOON.after(MINUTE)) };
+        assert_eq!(denied.denied().map(|denied| denied.reason()), Some(&expected));
+    }
+    clock.set(NOON.after(MINUTE));
+    assert!(call(&store, &elsewhere(0)).is_allowed());
+}
+
 #[test]
 fn a_handle_of_a_key_that_nobody_registered_is_of_whoever_comes_by_this_name() {
     let (store, clock) = open(MemoryStore::builder(), per_minute(1), per_day(99));
@@ -113,17 +180,20 @@ fn open(builder: MemoryStoreBuilder, each: Limits, all: Limits) -> (MemoryStore,
     let store = builder.clock(clock.clone()).build();
     let plan = PlanUpdate::new("each".parse().expect("a name"), Plan::from(each));
     store.save_plan(&home(), &plan).expect("a plan");
-    let record = NewRecord {
-        id: group(),
+    store.create(group_record("ip", all)).expect("the group is new");
+    (store, clock)
+}
+
+fn group_record(id: &str, all: Limits) -> NewRecord {
+    NewRecord {
+        id: id.parse().expect("an id"),
         workspace: home(),
         kind: KeyKind::Group,
-        config: named("ip").with_open("each".parse().expect("a name")).with_global(all),
+        config: named(id).with_open("each".parse().expect("a name")).with_global(all),
         thresholds: Thresholds::DEFAULT,
         secret: None,
         bootstraps: false,
-    };
-    store.create(record).expect("the group is new");
-    (store, clock)
+    }
 }
 
 fn call(store: &MemoryStore, key: &KeyId) -> Decision {

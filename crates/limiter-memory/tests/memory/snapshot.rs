@@ -35,6 +35,21 @@ fn a_restored_store_has_the_same_history() {
     assert_eq!(history, store.history(&key, 35));
 }
 
+/// The memory of the first 32 is given back, all at once. The walk through the rest once ended there.
+#[test]
+fn keys_that_came_after_many_that_are_gone_are_in_a_snapshot() {
+    let (store, _) = store_at(NOON);
+    create_of_kind(&store, KeyKind::Group, "g", named("g"));
+    let keys: Vec<_> = (0..33).map(|number| format!("g/{number}")).collect();
+    let keys: Vec<_> = keys.iter().map(|path| create(&store, path, named(path))).collect();
+    for key in &keys[..32] {
+        store.delete(&home(), key).expect("it is there");
+    }
+    let restored = restore_at(NOON, &json(&store));
+    assert_eq!(restored.usage(&keys[32]), store.usage(&keys[32]));
+    assert!(restored.usage(&keys[32]).is_some());
+}
+
 #[test]
 fn a_snapshot_survives_json() {
     let (store, _) = store_in_use();

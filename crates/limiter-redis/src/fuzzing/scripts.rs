@@ -24,6 +24,8 @@ pub struct Extras {
     pub puts: Vec<(usize, Vec<u8>, Vec<u8>)>,
     /// The number of a key and a field; nothing for the whole key.
     pub drops: Vec<(usize, Vec<u8>)>,
+    /// The number of a level that begins with the operation, from 1, and its records; 0 for none.
+    pub begins: (usize, Vec<Vec<u8>>),
     /// The kind of ledger operation, and its parameters.
     pub ledger: Option<(u8, Vec<Vec<u8>>)>,
     /// The number of the key of closed days of the outermost level, which those of the others follow; and the end of the last
@@ -91,9 +93,10 @@ pub fn apply(
     stamps: &[[[u8; 8]; 2]],
     extras: Extras,
 ) -> Vec<Vec<u8>> {
-    let Extras { not_after, guards, puts, drops, ledger, history } = extras;
+    let Extras { not_after, guards, puts, drops, begins, ledger, history } = extras;
     let ledger = ledger.map(|(kind, given)| listed(kind, &given));
-    let request = Request { not_after, guards, puts, drops, ledger, history, ..Request::default() };
+    let request =
+        Request { not_after, guards, puts, drops, begins, ledger, history, ..Request::default() };
     let stamps: Vec<_> = stamps.iter().map(|of_level| of_level.map(Stamp)).collect();
     arguments(operation, fields, shown, &stamps, request)
 }

@@ -6,8 +6,8 @@
 -- ARGV     the operation; the field of each record; the fields to show; for each guard the number of a key, a field and its
 --          value ('' for none; without a field the key must not be there); for each put the same, but that a negative number puts
 --          the time of the step in milliseconds; for each drop, which comes before the puts, a number and a field ('' for the whole
---          key); for each key that is to live for a while its number and how many ms; the records of a level that begins
---          with this operation; what the ledger is given
+--          key); for each key that is to live for a while its number, until when in ms, and for how many ms at least; the
+--          records of a level that begins with this operation; what the ledger is given
 -- Answers  { seconds, letters, microseconds }: for each call A applied, b to p applied but to the soft levels that are its bits
 --          above a, or R refused; A alone without calls; or T untimely, X after its last time, S stale, G a guard differs, L the
 --          ledger has something else, N it is full, W wrong type, C a record of another size; then the entry of the ledger or
@@ -26,7 +26,7 @@ local first_guard = records + shown + 2
 local first_put = first_guard + 3 * guards
 local first_drop = first_put + 3 * puts
 local first_life = first_drop + 2 * drops
-local first_begun = first_life + 2 * lives
+local first_begun = first_life + 3 * lives
 for level = 1, levels do
   local count, first = 0, #level_of
   count, place = unpack('<H', operation, place)
@@ -221,8 +221,8 @@ for put = first_put, first_drop - 1, 3 do
   if key < 0 then key, value = -key, string.format('%.0f', now) end
   redis.call('HSET', KEYS[key], ARGV[put + 1], value)
 end
-for life = first_life, first_begun - 1, 2 do
-  local key, ms = KEYS[ARGV[life] + 0], ARGV[life + 1] + 0
+for life = first_life, first_begun - 1, 3 do
+  local key, ms = KEYS[ARGV[life] + 0], math.max(ARGV[life + 1] - now, ARGV[life + 2] + 0)
   if clock_arguments == 0 and redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
 end
 if history > 0 and next(closed) then

@@ -30,14 +30,12 @@ if ledger == 2 and slots ~= '' then
   end)
   open = told
 end
--- Holds a slot. Now and then, and when it is the first, those that have expired are dropped, and Redis is told to forget the set
--- should nothing come any more: so late that with slots held all the time, thousands of calls have put it off before.
+-- Holds a slot. Now and then, and when it is the first, those that have expired are dropped. Should nothing come any more, Redis
+-- forgets the set: put off so far each time that it is done rarely.
 local function hold(key, held_until, held_for, is_first)
   redis.call('ZADD', key, held_until, holder)
-  if is_first or time[2] % 64 == 0 then
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-    if clock_arguments == 0 then redis.call('PEXPIRE', key, math.max(math.min(4320 * held_for, last), 2592000000)) end
-  end
+  if is_first or time[2] % 64 == 0 then redis.call('ZREMRANGEBYSCORE', key, '-inf', now) end
+  if clock_arguments == 0 and redis.call('PTTL', key) < held_for then redis.call('PEXPIRE', key, 2 * held_for + 60000) end
 end
 -- Whether the ledger has something else.
 local function is_listed()

@@ -251,7 +251,7 @@ impl Records {
         let stored = self.unregistered(id).await?;
         let stored = stored.filter(|(now, known)| !known.state.is_over(*now));
         let Some((now, known)) = stored else {
-            let new = self.0.new_beneath(&group, opens, of_group.now).await?;
+            let new = self.0.new_beneath(&group, of_group.known.stamp, opens, of_group.now).await?;
             return Ok(new.map(|new| (of_group.now, new.state)));
         };
         let state = self.unregistered_with(known.state, Some(opens), now).await?;

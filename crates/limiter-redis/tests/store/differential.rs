@@ -66,6 +66,7 @@ fn the_scripts_do_what_the_core_does() {
     assert!(total.operations >= wanted, "{} operations are too few", total.operations);
     if wanted >= OPERATIONS {
         assert!(total.damaged > wanted / 20, "few records are damaged: {total}");
+        assert!(total.begun > wanted / 500, "few levels begin: {total}");
         for verdict in VERDICTS {
             assert!(total.verdicts.contains_key(verdict), "none is {verdict}: {total}");
         }
@@ -87,7 +88,7 @@ fn batches_that_once_diverged_agree() {
 #[test]
 fn a_mistake_in_a_script_is_found() {
     type Plant = fn(&str) -> String;
-    let plants: [(&str, Plant); 26] = [
+    let plants: [(&str, Plant); 28] = [
         ("take: more than the least", |text| text.replace(" >= l1", " > l1")),
         ("take: marks stay as a window rolls", |text| text.replace(", 0, 0 end", ", 0, 1 end")),
         ("take: a later window rolls", |text| text.replace(" < 0 and e1 < w1)", " < 0)")),
@@ -162,6 +163,12 @@ fn a_mistake_in_a_script_is_found() {
         }),
         ("apply: an entry does not say which levels did not admit it", |text| {
             text.replace("'<i7B', ends, spared)", "'<i7B', ends, 0)")
+        }),
+        ("apply: what comes after the records that came along is one of them", |text| {
+            text.replace("local given = first_begun + begun", "local given = first_begun")
+        }),
+        ("apply: the level before begins", |text| {
+            text.replace("if level == begins then", "if level == begins - 1 then")
         }),
         ("apply: a key that is there is absent", |text| {
             text.replace("redis.call('PTTL', key) ~= -2", "redis.call('PTTL', key) == -2")

@@ -53,7 +53,7 @@ pub(crate) struct StoredRecord {
     pub(crate) believed: Record,
     /// The bytes before any damage.
     pub(crate) whole: Vec<u8>,
-    /// The stored bytes, if there is a field.
+    /// The stored bytes, if there is a field; or those that come along.
     pub(crate) bytes: Option<Vec<u8>>,
 }
 
@@ -71,6 +71,8 @@ pub(crate) struct Extras {
     pub(crate) is_absent: bool,
     pub(crate) put: Option<Vec<u8>>,
     pub(crate) drop: Option<Dropped>,
+    /// The level that begins with the operation, so that its records come along and are not stored.
+    pub(crate) begins: Option<usize>,
     pub(crate) ledger: Option<Ledger>,
     /// The end of the last day that is not kept, if closed days are.
     pub(crate) kept_after: Option<Timestamp>,
@@ -264,6 +266,11 @@ impl Case {
             // The entry says in which levels its one call did not fit.
             case.operation.calls.truncate(1);
         }
+        // Beside the others, so that a seed has the cases that it had before.
+        let random = &mut random.clone();
+        if script == Script::Apply && random.percent(8) {
+            case.begin(random.index(case.levels.len()));
+        }
         case
     }
 
@@ -295,6 +302,18 @@ impl Case {
             Timestamp::from_unix_ms(kept_after.div_euclid(1_000) * 1_000)
         });
         extras
+    }
+
+    fn begin(&mut self, level: usize) {
+        self.extras.begins = Some(level);
+        for record in self.records.iter_mut().filter(|record| record.level == level) {
+            record.bytes.get_or_insert_with(|| record.whole.clone());
+        }
+    }
+
+    /// Whether this record is stored before the operation, not brought by it.
+    pub(crate) fn stores(&self, record: &StoredRecord) -> bool {
+        self.extras.begins != Some(record.level)
     }
 
     /// Whether anything stored is not as it was written.

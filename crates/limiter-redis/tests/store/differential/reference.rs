@@ -35,7 +35,7 @@ pub(crate) type Fields = [Option<Vec<u8>>; FIELDS.len()];
 impl Expected {
     pub(crate) fn of(case: &Case) -> Self {
         let mut hot = vec![FIELDS.map(|_| None); case.levels.len()];
-        for record in &case.records {
+        for record in case.records.iter().filter(|record| case.stores(record)) {
             hot[record.level][record.field].clone_from(&record.bytes);
         }
         let days = |level: &Level| {

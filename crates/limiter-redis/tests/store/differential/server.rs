@@ -199,6 +199,7 @@ impl Server {
             guards: extras.guard.iter().map(with).chain(absent).collect(),
             puts: extras.put.iter().map(with).collect(),
             drops: dropped.into_iter().collect(),
+            begins: begun(case),
             ledger: extras.ledger.as_ref().map(|ledger| (ledger.kind, ledger.given.clone())),
             history: extras.kept_after.map(|kept_after| (2 * levels + LEDGER + 1, kept_after)),
         };
@@ -213,6 +214,13 @@ impl Server {
         words.extend(arguments.iter().map(Vec::as_slice));
         batch.add(&words)
     }
+}
+
+/// The number of the level that begins, or 0, and its records.
+fn begun(case: &Case) -> (usize, Vec<Vec<u8>>) {
+    let brought = case.records.iter().filter(|record| !case.stores(record));
+    let records = brought.filter_map(|record| record.bytes.clone()).collect();
+    (case.extras.begins.map_or(0, |level| level + 1), records)
 }
 
 /// The kind of ledger operation, or 0.
@@ -260,7 +268,7 @@ fn store(batch: &mut Batch, case: &Case, names: &Names) {
         }
         let mut words: Vec<&[u8]> = vec![b"HSET", hot];
         for stored in case.records.iter().filter(|stored| stored.level == number) {
-            if let Some(bytes) = &stored.bytes {
+            if let Some(bytes) = stored.bytes.as_ref().filter(|_| case.stores(stored)) {
                 words.extend([FIELDS[stored.field], bytes]);
             }
         }

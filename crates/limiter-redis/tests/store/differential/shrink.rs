@@ -49,6 +49,7 @@ fn smaller(case: &Case) -> Vec<Case> {
         add(&|case| {
             let records = case.records.iter().filter(|record| record.level < last).count();
             case.levels.truncate(last);
+            case.extras.begins = case.extras.begins.filter(|level| *level < last);
             case.records.truncate(records);
             case.operation.steps.truncate(records);
             case.operation.calls.iter_mut().for_each(|call| call.truncate(records));
@@ -77,6 +78,7 @@ fn smaller(case: &Case) -> Vec<Case> {
     add(&|case| case.extras.guard.take().is_some());
     add(&|case| case.extras.put.take().is_some());
     add(&|case| case.extras.drop.take().is_some());
+    add(&|case| case.extras.begins.take().is_some());
     add(&|case| std::mem::take(&mut case.extras.not_after) > 0);
     add(&|case| case.extras.kept_after.take().is_some());
     add(&|case| std::mem::take(&mut case.extras.is_absent));

@@ -20,6 +20,8 @@ pub(crate) struct Tally {
     pub(crate) verdicts: BTreeMap<&'static str, u64>,
     pub(crate) damaged: u64,
     inexact: u64,
+    /// With a level that begins, and applied.
+    pub(crate) begun: u64,
     ledgers: [u64; 3],
 }
 
@@ -39,6 +41,7 @@ impl Tally {
         }
         let letters = &expected.letters;
         let is_applied = letters.contains(|letter| matches!(letter, 'A' | 'b'..='p'));
+        self.begun += u64::from(is_applied && case.extras.begins.is_some());
         let verdict = match letters.as_bytes().first() {
             _ if letters.contains(|letter| matches!(letter, 'b'..='p')) => {
                 "applied but to some levels"
@@ -66,6 +69,7 @@ impl AddAssign for Tally {
         self.calls += other.calls;
         self.damaged += other.damaged;
         self.inexact += other.inexact;
+        self.begun += other.begun;
         for (all, more) in self.levels.iter_mut().zip(other.levels) {
             *all += more;
         }
@@ -80,8 +84,8 @@ impl AddAssign for Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { operations, takes, calls, damaged, inexact, ledgers: [ids, new, known], .. } =
-            self;
+        let Self { operations, takes, calls, damaged, inexact, begun, .. } = self;
+        let [ids, new, known] = self.ledgers;
         let applies = operations - takes;
         writeln!(
             f,
@@ -91,6 +95,7 @@ impl fmt::Display for Tally {
         writeln!(f, "{one} of one level, {two} of two, {three} of three, {four} of four")?;
         let verdicts = self.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}"));
         writeln!(f, "{}", verdicts.collect::<Vec<_>>().join(", "))?;
+        writeln!(f, "{begun} of those that were applied began a level")?;
         writeln!(
             f,
             "{damaged} on damaged records; {inexact} of them have a number that no record has"
