@@ -3,7 +3,7 @@
 //! [`histories`] are random ones over a small world in which limits are low and clocks step; [`small_world`] is every
 //! short one over a small alphabet. [`histories_with_reservations`] and [`reserved_world`] are the same with reservations,
 //! [`histories_with_groups`] and [`grouped_world`] with groups too, [`parallel_world`] with parallel limits,
-//! [`histories_with_plans`] and [`planned_world`] with plans, [`histories_with_open_groups`] with keys that nobody made.
+//! [`histories_with_plans`] and [`planned_world`] with plans, [`histories_with_open_groups`] with unregistered keys.
 
 mod clock;
 mod enumerated;

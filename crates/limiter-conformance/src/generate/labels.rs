@@ -20,7 +20,7 @@ pub(super) struct Labels {
     pub(super) firsts: &'static [(&'static str, f64)],
     /// Those of plans, which are created before all. Most keys and groups have one.
     pub(super) plans: &'static [&'static str],
-    /// The share of groups that are open to keys that nobody made.
+    /// The share of groups that are open to unregistered keys.
     pub(super) open: f64,
     /// The share of keys and groups in shadow mode.
     pub(super) shadow: f64,
@@ -109,7 +109,7 @@ impl Labels {
         }
     }
 
-    /// Open groups, and beneath them keys that nobody made, a few of which are made later.
+    /// Open groups, and beneath them unregistered keys, a few of which are made later.
     pub(super) fn open() -> Self {
         Self {
             called: weighted(&[

@@ -56,7 +56,7 @@ pub fn histories_with_plans(steps: impl Into<SizeRange>) -> impl Strategy<Value 
     histories_of(actions.boxed(), &labels, steps.into())
 }
 
-/// The same where groups are open: calls are of keys that nobody made, which some histories make later, and delete again. Groups
+/// The same where groups are open: calls are of unregistered keys, which some histories make later, and delete again. Groups
 /// are closed and opened with another plan, and lose the limit that bounds them.
 pub fn histories_with_open_groups(
     steps: impl Into<SizeRange>,

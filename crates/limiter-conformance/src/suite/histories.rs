@@ -46,7 +46,7 @@ pub(super) fn stories(suite: &mut Suite) {
         holds_for_plans(world, 1, |history| agrees(&world.source, unbounded, history));
     });
 
-    // The same of keys that nobody made: groups are opened and closed, and keys are made late.
+    // The same of unregistered keys: groups are opened and closed, and keys are made late.
     suite.story("random_open_groups_agree_with_the_model", move |world| {
         holds_for_open_groups(world, 1, |history| agrees(&world.source, unbounded, history));
     });

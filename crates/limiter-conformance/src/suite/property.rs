@@ -60,7 +60,7 @@ pub(super) fn holds_for_plans(
     holds_for(world, histories, PLANNED_REGRESSIONS, share, property);
 }
 
-/// The same for histories of keys that nobody made, beneath open groups.
+/// The same for histories of unregistered keys, beneath open groups.
 pub(super) fn holds_for_open_groups(
     world: &World,
     share: u32,
