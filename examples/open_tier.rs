@@ -1,4 +1,4 @@
-//! Callers that nobody registered, by their address, beside customers of a plan that is raised at noon.
+//! Unregistered callers, by their address, beside customers of a plan that is raised at noon.
 //!
 //! `cargo run --example open_tier` calls as two addresses and a customer, and prints what each may do before noon and after.
 

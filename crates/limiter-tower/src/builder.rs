@@ -226,7 +226,7 @@ impl<O> LayerBuilder<O> {
     /// Identifies the caller by a function of the head of the request. A call without a caller is refused as one without an
     /// access key.
     ///
-    /// Callers that nobody registered have a [path](Caller::path) beneath an [open group](limiter::Keys::open), such as their
+    /// Unregistered callers have a [path](Caller::path) beneath an [open group](limiter::Keys::open), such as their
     /// address:
     ///
     /// ```

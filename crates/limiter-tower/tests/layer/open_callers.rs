@@ -1,4 +1,4 @@
-//! Callers that nobody registered: they come by their address, beneath an open group.
+//! Unregistered callers: they come by their address, beneath an open group.
 
 use http::request::Parts;
 use limiter::Limits;
