@@ -1,5 +1,5 @@
-//! The cost of one decision, side by side with its peers: in memory, in [`redis`], and in front of a service, over
-//! [`http`].
+//! The cost of one decision, side by side with its peers: in memory, in [`redis`], out of a [`lease`], and in front of a
+//! service, over [`http`].
 //!
 //! In memory, a [`Subject`](subject::Subject) is a rate limiter with its keys, and a [`Workload`](workload::Workload)
 //! defines the keys and the order of accesses. Both are written once and measured in four ways, on the same objects:
@@ -16,6 +16,7 @@
 pub mod figures;
 mod governor;
 pub mod http;
+pub mod lease;
 pub mod limitador;
 pub mod memory;
 mod ours;
@@ -23,6 +24,7 @@ pub mod redis;
 pub mod report;
 pub mod rounds;
 pub mod sampling;
+pub mod stages;
 pub mod subject;
 pub mod workload;
 

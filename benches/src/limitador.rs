@@ -68,12 +68,16 @@ impl Subject for Limitador8 {
 /// Returns the eight limits, for any storage.
 #[must_use]
 pub fn limits() -> Vec<Limit> {
-    let of = |variables: &[&str], seconds| {
-        let variable = |name: &&str| Expression::parse(*name).expect("a name is an expression");
-        Limit::new(namespace(), u64::MAX, seconds, [], variables.iter().map(variable))
-    };
+    WINDOWS_SECONDS.into_iter().flat_map(|seconds| limits_of(u64::MAX, seconds)).collect()
+}
+
+/// Returns two limits of `most` calls in a window of `seconds`: one by key, one by key and asset.
+pub fn limits_of(most: u64, seconds: u64) -> impl Iterator<Item = Limit> {
     let scopes = [&["key"][..], &["key", "asset"]];
-    scopes.iter().flat_map(|scope| WINDOWS_SECONDS.map(|seconds| of(scope, seconds))).collect()
+    scopes.into_iter().map(move |variables| {
+        let variable = |name: &&str| Expression::parse(*name).expect("a name is an expression");
+        Limit::new(namespace(), most, seconds, [], variables.iter().map(variable))
+    })
 }
 
 /// Returns the namespace of the limits.

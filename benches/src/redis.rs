@@ -12,7 +12,7 @@
 pub mod cases;
 pub mod counting;
 pub mod keys;
-mod minute;
+pub(crate) mod minute;
 pub mod plain;
 pub mod rates;
 mod remembered;

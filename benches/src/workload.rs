@@ -162,7 +162,7 @@ pub fn key_id(index: usize) -> String {
 /// Returns `length` draws of Zipf's law over `keys` keys, by inversion of the cumulative distribution.
 ///
 /// Ranks are dealt to keys at random: otherwise popular keys would be neighbours in memory.
-fn zipf(keys: usize, length: usize, random: &mut Random) -> Vec<u32> {
+pub(crate) fn zipf(keys: usize, length: usize, random: &mut Random) -> Vec<u32> {
     let mut total = 0.0;
     let cumulative: Vec<f64> = (1..=keys)
         .map(|rank| {

@@ -11,13 +11,12 @@ use limiter_benches::memory::{Footprint, MEASURED, Measured};
 use limiter_benches::report::{parse_counts, rows, table};
 use limiter_benches::rounds::{self, Effort};
 use limiter_benches::sampling;
+use limiter_benches::stages;
 use limiter_benches::subject::{Entry, SUBJECTS, Subject};
 use limiter_benches::workload::{Plan, Workload};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome = match arguments[..] {
+    stages::run(|arguments| match *arguments {
         ["list"] => list(),
         ["count", subject, workload, decisions] => count(subject, workload, decisions),
         ["footprint", subject, keys] => footprint(subject, keys),
@@ -26,14 +25,7 @@ fn main() -> ExitCode {
         ["time", directory] => time(directory, Effort::FULL, false),
         ["time", directory, "--quick"] => time(directory, Effort::QUICK, true),
         _ => Err(USAGE.into()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 /// Lists the counts to make: a line for each subject and workload of one thread.

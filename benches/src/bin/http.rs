@@ -1,30 +1,22 @@
 //! The stages of `scripts/bench http`, each a subcommand.
 
 use std::error::Error;
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::{env, fs};
 
 use limiter_benches::figures::Figures;
 use limiter_benches::http::{Effort, GATEWAY, READS_BODY, SUBJECTS, Subject, Turns, measure};
+use limiter_benches::stages;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome = match arguments[..] {
+    stages::run(|arguments| match *arguments {
         ["layer", "list"] => list(),
         ["layer", "count", subject, calls] => count(subject, calls),
         ["layer", "time", directory] => time(directory, Effort::FULL),
         ["layer", "time", directory, "--quick"] => time(directory, Effort::QUICK),
         _ => Err(USAGE.into()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 /// Lists the subjects to count, a line each.

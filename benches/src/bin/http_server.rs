@@ -3,11 +3,11 @@
 //! same guard and accept loop; `wrk` calls them in turns.
 
 use std::error::Error;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::{env, fs};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -15,24 +15,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::routing::post;
 use limiter::{AccessKey, KeyConfig, Limiter, Limits, NewKey};
 use limiter_benches::figures::Figures;
+use limiter_benches::stages;
 use limiter_server::{Bounds, Dialect, Server, guarded, serve};
 use tokio::net::TcpListener;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome = match arguments[..] {
+    stages::run(|arguments| match *arguments {
         [directory] => measure(Path::new(directory), ROUNDS, SECONDS),
         [directory, "--quick"] => measure(Path::new(directory), 3, 1),
         _ => Err("Usage: http_server DIRECTORY [--quick]; wrk must be on the PATH".into()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 fn measure(directory: &Path, rounds: usize, seconds: u64) -> Result<(), Box<dyn Error>> {

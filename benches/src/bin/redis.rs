@@ -1,20 +1,19 @@
 //! The stages of `scripts/bench redis`, each a subcommand.
 
 use std::error::Error;
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::{env, fs};
 
 use limiter_benches::figures::Figures;
 use limiter_benches::redis::cases::Case;
 use limiter_benches::redis::{counting, rates, sizes, targets};
+use limiter_benches::stages;
 use limiter_test_servers::RedisServer;
 use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome = match arguments[..] {
+    stages::run(|arguments| match *arguments {
         ["count", directory] => count(directory, counting::Effort::FULL),
         ["count", directory, "--quick"] => count(directory, counting::Effort::QUICK),
         ["memory", directory] => memory(directory),
@@ -22,14 +21,7 @@ fn main() -> ExitCode {
         ["time", directory, "--quick"] => time(directory, rates::Effort::QUICK),
         ["report", directory] => report(directory),
         _ => Err(USAGE.into()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 /// Counts instructions. The servers that it starts must run under callgrind.

@@ -142,18 +142,7 @@ impl Keys {
         global: Limits,
         assets: usize,
     ) {
-        let config = ours::config_of(ours::realistic_name(number), global);
-        let with_asset =
-            |config: KeyConfig, asset| config.with_asset(asset_id(asset), ours::limits());
-        let record = NewRecord {
-            id,
-            workspace: "w".parse().expect("a workspace's id"),
-            kind,
-            config: (0..assets).fold(config, with_asset),
-            thresholds: Thresholds::DEFAULT,
-            secret: (kind == KeyKind::Member).then(|| ours::secret(number)),
-            bootstraps: false,
-        };
+        let record = new_record(kind, id, number, global, assets);
         self.store.create(record).await.expect("the key is new");
     }
 
@@ -195,13 +184,34 @@ impl Keys {
     }
 }
 
+/// Returns the record of a new key, with limits for this many assets.
+pub(crate) fn new_record(
+    kind: KeyKind,
+    id: KeyId,
+    number: usize,
+    global: Limits,
+    assets: usize,
+) -> NewRecord {
+    let config = ours::config_of(ours::realistic_name(number), global);
+    let with_asset = |config: KeyConfig, asset| config.with_asset(asset_id(asset), ours::limits());
+    NewRecord {
+        id,
+        workspace: "w".parse().expect("a workspace's id"),
+        kind,
+        config: (0..assets).fold(config, with_asset),
+        thresholds: Thresholds::DEFAULT,
+        secret: (kind == KeyKind::Member).then(|| ours::secret(number)),
+        bootstraps: false,
+    }
+}
+
 /// Returns the id of a key: 22 characters.
-pub(super) fn id(key: usize) -> KeyId {
+pub(crate) fn id(key: usize) -> KeyId {
     ours::key(&key_id(key))
 }
 
 /// Returns the id of an asset: 15 characters, as names of models have.
-pub(super) fn asset_id(asset: usize) -> AssetId {
+pub(crate) fn asset_id(asset: usize) -> AssetId {
     format!("gpt-5-mini-{asset:04}").parse().expect("an asset's id")
 }
 

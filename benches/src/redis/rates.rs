@@ -21,6 +21,11 @@ pub trait Client: Clone + Send + Sync + 'static {
         std::future::ready(())
     }
 
+    /// Leaves nothing that would disturb the turn of another.
+    fn end(&mut self) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
+
     /// Decides about a key, by its number.
     fn decide(&self, key: usize) -> impl Future<Output = ()> + Send;
 }
@@ -36,7 +41,7 @@ impl Client for Keys {
 pub struct Load {
     /// The name of its figures.
     pub name: &'static str,
-    /// The number of keys, all equally likely.
+    /// The number of keys, all equally likely, or that of calls among which one is drawn.
     pub keys: usize,
     /// The number of tasks.
     pub tasks: usize,
@@ -110,7 +115,7 @@ pub async fn rounds(
 }
 
 /// Returns the decisions a second in one turn, after a lead-in that does not count.
-async fn turn(client: &mut impl Client, load: Load, turn: Duration) -> f64 {
+pub async fn turn(client: &mut impl Client, load: Load, turn: Duration) -> f64 {
     client.begin().await;
     let decided = Arc::new(AtomicU64::new(0));
     let over = Arc::new(AtomicBool::new(false));
@@ -131,6 +136,7 @@ async fn turn(client: &mut impl Client, load: Load, turn: Duration) -> f64 {
     let (took, after) = (start.elapsed(), decided.load(Ordering::Relaxed));
     over.store(true, Ordering::Relaxed);
     tasks.join_all().await;
+    client.end().await;
     (after - before) as f64 / took.as_secs_f64()
 }
 

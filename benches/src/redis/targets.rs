@@ -13,10 +13,14 @@ struct Row {
     meaning: &'static str,
 }
 
-#[derive(Clone, Copy)]
-enum Target {
+/// The target of a figure.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// This or less.
     AtMost(f64),
+    /// This or more.
     AtLeast(f64),
+    /// It is only reported.
     None,
 }
 
@@ -97,7 +101,9 @@ impl Row {
 }
 
 impl Target {
-    fn verdict(self, figure: f64) -> String {
+    /// Says whether a figure meets it.
+    #[must_use]
+    pub fn verdict(self, figure: f64) -> String {
         let (sign, target, met) = match self {
             Self::AtMost(most) => ("<=", most, figure <= most),
             Self::AtLeast(least) => (">=", least, figure >= least),

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use limiter_core::{
     AssetId, CallError, Charge, CreateResults, Crossing, DayHistory, Decision, FailureDomain,
-    KeyDigest, KeyId, KeyName, KeyRecord, KeyRotation, KeyUpdate, KeysError, Listener, NewRecord,
-    Page, PlanName, PlanRecord, PlanUpdate, RecordId, RequestId, ReservationError, Search, Settled,
-    Store, StoreError, Totals, Unpaid, UpdatedKey, Usage, WorkspaceId, async_trait,
+    Grant, GrantTerms, KeyDigest, KeyId, KeyName, KeyRecord, KeyRotation, KeyUpdate, KeysError,
+    Listener, NewRecord, Page, PlanName, PlanRecord, PlanUpdate, RecordId, RequestId,
+    ReservationError, Search, Settled, Store, StoreError, Totals, Unpaid, UpdatedKey, Usage,
+    WorkspaceId, async_trait,
 };
 
 /// A test's way to stand between a store and its callers. [`Around`] makes a store of it.
@@ -49,6 +50,8 @@ pub struct Called<'a> {
     pub key: Option<&'a KeyId>,
     /// The id of the request, if it has one.
     pub id: Option<&'a RequestId>,
+    /// The terms, if a grant is asked for.
+    pub terms: Option<&'a GrantTerms>,
 }
 
 /// The store that an [`Interpose`] makes of another one.
@@ -56,7 +59,7 @@ pub struct Called<'a> {
 pub struct Around<I>(pub I);
 
 impl<'a> Called<'a> {
-    const NOTHING: Self = Self { operation: "", key: None, id: None };
+    const NOTHING: Self = Self { operation: "", key: None, id: None, terms: None };
 
     const fn of(key: &'a KeyId) -> Self {
         Self { key: Some(key), ..Self::NOTHING }
@@ -66,10 +69,23 @@ impl<'a> Called<'a> {
         Self { id: Some(id), ..self }
     }
 
+    const fn with_terms(self, terms: &'a GrantTerms) -> Self {
+        Self { terms: Some(terms), ..self }
+    }
+
     /// Whether the operation may charge a key or take a charge back.
     pub fn charges(&self) -> bool {
-        let charging =
-            ["check_and_consume", "check_once", "record", "reserve", "amend", "settle", "cancel"];
+        let charging = [
+            "check_and_consume",
+            "check_once",
+            "record",
+            "reserve",
+            "amend",
+            "settle",
+            "cancel",
+            "grant",
+            "hand_back",
+        ];
         charging.contains(&self.operation)
     }
 }
@@ -151,6 +167,10 @@ interposed! {
         -> Result<Settled, ReservationError>, Called::of(key).with_id(id);
     cancel(key: &KeyId, id: &RequestId)
         -> Result<Settled, ReservationError>, Called::of(key).with_id(id);
+    grant(key: &KeyId, asset: Option<&AssetId>, terms: &GrantTerms, id: &RequestId)
+        -> Result<Option<Grant>, StoreError>, Called::of(key).with_id(id).with_terms(terms);
+    hand_back(key: &KeyId, id: &RequestId, used: &Charge)
+        -> Result<(), StoreError>, Called::of(key).with_id(id);
     resolve(digest: &KeyDigest) -> Result<Option<KeyId>, StoreError>, Called::NOTHING;
     read(id: &KeyId) -> Result<Option<KeyRecord>, StoreError>, Called::of(id);
     create_many(keys: Vec<NewRecord>) -> Result<CreateResults, StoreError>, Called::NOTHING;

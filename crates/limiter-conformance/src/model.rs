@@ -351,7 +351,9 @@ impl Model {
         let before = self.unregistered.get(key);
         let is_stored = before.is_some_and(|before| !before.was_gone);
         if before.is_some() && !is_stored && !own.has_made_requests() {
-            self.unsettled.insert(key.to_owned(), own.last_end());
+            // An earlier one may have left more, which a step back would find.
+            let until = self.unsettled.entry(key.to_owned()).or_insert(i64::MIN);
+            *until = own.last_end().max(*until);
         }
         if is_stored || own.has_made_requests() {
             self.unregistered.insert(key.to_owned(), own);

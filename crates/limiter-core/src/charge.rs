@@ -88,7 +88,8 @@ impl Charge {
     }
 
     /// Returns the sum of both; each amount is at most [`MAX_COUNT`].
-    pub(crate) fn plus(&self, other: &Self) -> Self {
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
         let sum = |one: u64, other: u64| one.saturating_add(other).min(MAX_COUNT);
         Self {
             requests: sum(self.requests, other.requests),
@@ -99,12 +100,34 @@ impl Charge {
     }
 
     /// Returns what this charge has more than another, each amount by itself.
-    pub(crate) fn beyond(&self, other: &Self) -> Self {
+    #[must_use]
+    pub fn beyond(&self, other: &Self) -> Self {
         Self {
             requests: self.requests.saturating_sub(other.requests),
             input_tokens: self.input_tokens.saturating_sub(other.input_tokens),
             output_tokens: self.output_tokens.saturating_sub(other.output_tokens),
             credits: self.credits - other.credits,
+        }
+    }
+
+    /// Returns whether each amount of this charge is at least that of another.
+    #[must_use]
+    #[inline]
+    pub const fn covers(&self, other: &Self) -> bool {
+        self.requests >= other.requests
+            && self.input_tokens >= other.input_tokens
+            && self.output_tokens >= other.output_tokens
+            && self.credits.millionths() >= other.credits.millionths()
+    }
+
+    /// Returns the smaller of both, each amount by itself.
+    #[must_use]
+    pub fn at_most(&self, other: &Self) -> Self {
+        Self {
+            requests: self.requests.min(other.requests),
+            input_tokens: self.input_tokens.min(other.input_tokens),
+            output_tokens: self.output_tokens.min(other.output_tokens),
+            credits: self.credits.min(other.credits),
         }
     }
 

@@ -160,7 +160,7 @@ impl KeyConfig {
         Self { plan: Some(plan), ..self }
     }
 
-    /// Opens a group to keys that nobody registered: those directly beneath it have this plan.
+    /// Opens a group to unregistered keys: those directly beneath it have this plan.
     #[must_use]
     pub fn with_open(self, plan: PlanName) -> Self {
         Self { open: Some(plan), ..self }

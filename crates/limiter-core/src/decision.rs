@@ -11,7 +11,7 @@ use crate::denied::{DenialReason, Denied};
 use crate::names::{AssetId, KeyId};
 use crate::record::Record;
 use crate::rule::Scope;
-use crate::rules::{RuleState, Rules};
+use crate::rules::{More, RuleState, Rules};
 use crate::state::CreditUsage;
 
 /// The decision on a call. A denial is an answer, not an error.
@@ -190,15 +190,31 @@ impl Allowed {
     pub(crate) fn of(
         global: &Record,
         second: Option<(Scope, &Record)>,
+        outer: Option<Box<More>>,
+        unregistered: bool,
         decided_at: Timestamp,
     ) -> Self {
-        let rules = Rules::of_records(global, second, None);
+        let rules = Rules::of_records(global, second, outer, unregistered);
         Self { rules, decided_at, extras: None }
     }
 
     #[inline]
     pub(crate) const fn new(rules: Rules, decided_at: Timestamp) -> Self {
         Self { rules, decided_at, extras: None }
+    }
+
+    /// Flags the call as decided out of a lease.
+    #[must_use]
+    pub const fn out_of_lease(mut self) -> Self {
+        self.rules.leased = true;
+        self
+    }
+
+    /// Returns whether this process decided the call out of a lease, without the store. The rules are as they stood when the lease
+    /// was taken, with all of it counted as used.
+    #[must_use]
+    pub const fn leased(&self) -> bool {
+        self.rules.leased
     }
 
     /// Sets the thresholds that were reached.
@@ -316,7 +332,7 @@ impl Allowed {
         self.extras.as_deref().map_or(&[], |extras| &extras.crossed)
     }
 
-    /// Those that the caller may see: one that nobody registered sees no figures of its groups.
+    /// Returns those that the caller may see: an unregistered key sees no figures of its groups.
     fn shown_crossed(&self) -> Cow<'_, [Crossing]> {
         let crossed = self.crossed();
         if !self.rules.unregistered || crossed.is_empty() {
@@ -334,7 +350,8 @@ impl Serialize for Allowed {
         let fields = 6_usize
             .saturating_add(usize::from(shadowed.is_some()))
             .saturating_add(usize::from(is_charged))
-            .saturating_add(usize::from(self.unchecked()));
+            .saturating_add(usize::from(self.unchecked()))
+            .saturating_add(usize::from(self.leased()));
         let mut allowed = serializer.serialize_struct("Allowed", fields)?;
         allowed.serialize_field("rules", &self.rules)?;
         allowed.serialize_field("credits", &self.credits())?;
@@ -344,6 +361,9 @@ impl Serialize for Allowed {
         allowed.serialize_field("crossed", &self.shown_crossed())?;
         if self.unchecked() {
             allowed.serialize_field("unchecked", &true)?;
+        }
+        if self.leased() {
+            allowed.serialize_field("leased", &true)?;
         }
         if let Some(shadowed) = shadowed {
             allowed.serialize_field("shadowed", shadowed)?;
@@ -372,6 +392,9 @@ struct RawAllowed {
     /// Whether the store could not answer and nothing was checked: no charge is known.
     #[serde(default)]
     unchecked: bool,
+    /// Whether it was decided out of a lease: the rules are as they stood when that was taken.
+    #[serde(default)]
+    leased: bool,
     /// Thresholds that this charge was the first to reach.
     crossed: Vec<Crossing>,
     /// In shadow mode: the denial that there would have been.
@@ -390,8 +413,9 @@ impl From<RawAllowed> for Allowed {
         let RawAllowed { degraded, replayed, unchecked, crossed, shadowed, charged, .. } = raw;
         let extras = Extras { degraded, replayed, unchecked, crossed, shadowed, charged };
         let is_any = extras != Extras::default();
+        let rules = Rules::restored(raw.rules, Some(raw.credits));
         Self {
-            rules: Rules::restored(raw.rules, Some(raw.credits)),
+            rules: Rules { leased: raw.leased, ..rules },
             decided_at: raw.decided_at,
             extras: is_any.then(|| Box::new(extras)),
         }
@@ -401,8 +425,8 @@ impl From<RawAllowed> for Allowed {
 /// Equality compares what an answer shows and ignores all other counts.
 impl PartialEq for Allowed {
     fn eq(&self, other: &Self) -> bool {
-        (&self.rules, self.credits(), self.decided_at)
-            == (&other.rules, other.credits(), other.decided_at)
+        (&self.rules, self.credits(), self.decided_at, self.leased())
+            == (&other.rules, other.credits(), other.decided_at, other.leased())
             && self.extras == other.extras
     }
 }

@@ -22,6 +22,9 @@ use crate::state::{KeyState, LocatedAsset};
 /// The records of a level that a call meets, if it meets no more than two.
 type Met<'a> = (&'a Record, Option<(Scope, &'a Record)>);
 
+/// The place of a call's asset in each level.
+type Located<'a> = [LocatedAsset<'a>; KeyId::MAX_SEGMENTS];
+
 /// Decides a call of a key without groups, and charges it if it is allowed.
 ///
 /// A denial changes nothing, except that it rebases the windows of a key after a clock far ahead was set right.
@@ -37,7 +40,7 @@ pub fn charge(
     if state.kind == KeyKind::Member
         && let Some((global, second)) = take(state, asset, &amounts, now)
     {
-        return Decision::Allowed(Allowed::of(global, second, now));
+        return Decision::Allowed(Allowed::of(global, second, None, false, now));
     }
     consider(&mut LevelsMut::of_key(key, asset.id, state), charge, now)
 }
@@ -55,7 +58,8 @@ pub(crate) fn take_all(
     now: Timestamp,
 ) -> Option<Decision> {
     let (own, groups) = levels.states.split_last_mut()?;
-    take_in_groups(levels.key, levels.asset, groups, own, charge, now)
+    let located = take_in_groups(levels.asset, groups, own, charge, now)?;
+    Some(taken(levels.key, groups, own, &located, now))
 }
 
 /// As [`charge_all`], of the key itself and of its groups, the outermost first.
@@ -67,23 +71,25 @@ pub fn charge_in_groups(
     charge: &Charge,
     now: Timestamp,
 ) -> Decision {
-    if let Some(decision) = take_in_groups(key, asset, groups, own, charge, now) {
-        return decision;
+    match take_in_groups(asset, groups, own, charge, now) {
+        Some(located) => taken(key, groups, own, &located, now),
+        None => {
+            let states = groups.iter_mut().map(|group| &mut **group).chain([own]);
+            consider(&mut LevelsMut::new(key, asset, states), charge, now)
+        }
     }
-    let states = groups.iter_mut().map(|group| &mut **group).chain([own]);
-    consider(&mut LevelsMut::new(key, asset, states), charge, now)
 }
 
-/// Decides a call that simply fits in each of its levels, and charges all of them.
+/// Charges a call that simply fits in each of its levels. Returns where its asset is in each: of the key itself at last, and
+/// first in those of groups.
 #[inline]
-fn take_in_groups(
-    key: &KeyId,
-    asset: Option<&AssetId>,
+fn take_in_groups<'a>(
+    asset: Option<&'a AssetId>,
     groups: &mut [&mut KeyState],
     own: &mut KeyState,
     charge: &Charge,
     now: Timestamp,
-) -> Option<Decision> {
+) -> Option<Located<'a>> {
     let amounts = Amounts::of(charge);
     if own.kind != KeyKind::Member {
         return None;
@@ -108,20 +114,38 @@ fn take_in_groups(
         }
         return None;
     }
-    let mut outer = None;
-    for (level, (group, asset)) in groups.iter_mut().zip(located).enumerate() {
-        let (global, second) = met(group, asset)?;
-        outer = Some(More::of_group(key, level, Rules::of_records(global, second, outer)));
-    }
-    let (global, second) = met(own, asset_in_own)?;
-    let mut rules = Rules::of_records(global, second, outer);
-    rules.unregistered = !own.is_registered();
-    Some(Decision::Allowed(Allowed::new(rules, now)))
+    Some(located)
 }
 
-fn met<'a>(state: &'a mut KeyState, asset: LocatedAsset<'_>) -> Option<Met<'a>> {
-    let (global, second) = state.meet(asset)?;
-    Some((&*global, second.map(|(scope, record)| (scope, &*record))))
+/// Answers a call that was charged to all its levels.
+#[inline]
+fn taken(
+    key: &KeyId,
+    groups: &mut [&mut KeyState],
+    own: &mut KeyState,
+    located: &Located<'_>,
+    now: Timestamp,
+) -> Decision {
+    let mut outer = None;
+    for (level, (group, asset)) in groups.iter_mut().zip(located).enumerate() {
+        outer = Some(More::of_group(key, level, || {
+            let (global, second) = met(group, *asset);
+            Rules::of_records(global, second, outer, false)
+        }));
+    }
+    let unregistered = !own.is_registered();
+    let [.., asset] = located;
+    let (global, second) = met(own, *asset);
+    Decision::Allowed(Allowed::of(global, second, outer, unregistered, now))
+}
+
+/// Returns the records that a call has met.
+#[inline(always)]
+fn met<'a>(state: &'a mut KeyState, asset: LocatedAsset<'_>) -> Met<'a> {
+    match state.meet(asset) {
+        Some((global, second)) => (&*global, second.map(|(scope, record)| (scope, &*record))),
+        None => (&Record::NOTHING, None),
+    }
 }
 
 /// Charges a call that makes a request and simply fits in a level: there is room everywhere, no window ends, and no stop is

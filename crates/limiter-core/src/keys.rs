@@ -377,7 +377,7 @@ impl<'a> Keys<'a> {
         Err(refused)
     }
 
-    /// Opens a group to keys that nobody registered: each directly beneath it has these limits, and all of them together those
+    /// Opens a group to unregistered keys: each directly beneath it has these limits, and all of them together those
     /// of the group. The plan and the group, both named like the path, are created, or changed with their next windows.
     ///
     /// # Errors

@@ -45,6 +45,7 @@ mod domain;
 mod error;
 pub mod evaluate;
 pub mod explain;
+pub mod grant;
 mod history;
 mod key;
 pub mod keys;
@@ -98,6 +99,7 @@ pub use decision::{Allowed, Decision};
 pub use denied::{DenialReason, Denied, LimitExceeded};
 pub use domain::{FailureDomain, KeyFailure};
 pub use error::{BoxError, CallError, InvalidValue, KeysError, StoreError, with_causes};
+pub use grant::{Grant, GrantTerms};
 pub use history::{ClosedDay, DayHistory, ScopeAccount};
 pub use key::{
     CreatedKey, KeyRecord, ReplacedKey, ReplacedSecret, ScopeLimits, StoredKey, StoredSecret,

@@ -146,11 +146,13 @@ impl Meter {
 
     /// Returns the amount used.
     #[must_use]
+    #[inline]
     pub const fn used(&self, thresholds: Thresholds) -> u64 {
         capacity(self.limit()).saturating_sub(self.left(thresholds)).cast_unsigned()
     }
 
     /// Returns whether it has a limit, and anything was counted: also if all of it was given back, once a threshold has fired.
+    #[inline]
     pub(crate) fn has_counted(&self, thresholds: Thresholds) -> bool {
         self.limit().is_some() && (self.mark() > 0 || self.used(thresholds) > 0)
     }

@@ -170,6 +170,22 @@ mod tests {
         }
     }
 
+    /// The service itself sees it.
+    #[test]
+    fn a_caller_sees_no_threshold_of_its_group() {
+        let group = KeyConfig::named("ip").unwrap();
+        let group = group.with_global(Limits::builder().requests_per_minute(2).build().unwrap());
+        let mut group = KeyState::new(KeyKind::Group, &group, Thresholds::new([50]).unwrap(), NOON);
+        let mut own = KeyState::unregistered(&plan(Limits::builder().requests_per_minute(9)), NOON);
+        let (key, request) = ("ip/a".parse().unwrap(), Charge::request());
+        let decision =
+            evaluate::charge_in_groups(&key, None, &mut [&mut group], &mut own, &request, NOON);
+        let crossed = decision.allowed().unwrap().crossed();
+        assert_eq!(crossed.iter().map(|it| it.group.clone()).collect::<Vec<_>>(), [key.group()]);
+        let json = serde_json::to_value(&decision).unwrap();
+        assert_eq!(json["crossed"], serde_json::json!([]));
+    }
+
     #[test]
     fn a_state_has_no_history_and_none_is_kept() {
         let state = KeyState::unregistered(&plan(Limits::builder().requests_per_minute(2)), NOON);

@@ -4,6 +4,8 @@
 //! operation contains the conditions that it relies on, so that one prepared from stale limits, windows or time is
 //! refused, never wrong.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
@@ -119,6 +121,24 @@ pub fn check(levels: &Levels<'_>, charges: &[Charge], stops: bool, now: Timestam
     // Without stops, a call that does not fit may only reach one: then no level can be left out.
     let soft = if stops { levels.in_shadow() } else { LevelSet::NONE };
     plan.prepared(calls, stops, soft)
+}
+
+/// Prepares the charge of a grant, which is not more than a part of what is left of any rule up to its next stop.
+#[must_use]
+pub(crate) fn grant(
+    levels: &Levels<'_>,
+    charge: &Charge,
+    part: NonZeroU32,
+    now: Timestamp,
+) -> Prepared {
+    let plan = Plan::at(levels, now);
+    let amounts = Amounts::of(charge);
+    let call = plan.takes(|_, counted| {
+        let less = amounts.get(counted.unit);
+        // A call that makes a request needs one unit left also where it adds nothing.
+        Take { least: less.saturating_mul(part.get().into()).max(1), less }
+    });
+    plan.prepared(smallvec![call], false, LevelSet::NONE)
 }
 
 /// Prepares a charge that counts whether it fits or not, on all levels but these.
@@ -438,7 +458,8 @@ impl Staged {
                 Tick::Stays => {}
                 Tick::Rolls(_) if rolls == Rolls::Wait => {}
                 Tick::Rolls(end) => {
-                    let valid = (window.start(end, zone), end);
+                    // After a change of the zone a window may begin in the middle of one that is stored, which goes on first.
+                    let valid = (window.start(end, zone).max(seen.end), end);
                     staged.roll(place, end, valid, admitted);
                 }
                 Tick::Rebased(end) => {
@@ -591,6 +612,11 @@ impl Admission {
         Self(scopes.collect())
     }
 
+    /// Returns the ends of its windows.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = Timestamp> {
+        self.0.iter().flat_map(|scope| scope.windows.iter().map(|(_, span)| span.end))
+    }
+
     /// Returns the scopes.
     #[must_use]
     pub fn scopes(&self) -> &[AdmittedScope] {
@@ -693,6 +719,20 @@ mod tests {
         let expiring = state(&config().with_expiry(at(30_000)));
         assert_eq!(times(&checked(&expiring, None, at(29_999))), (-60_000, 30_000));
         assert_eq!(times(&checked(&expiring, None, at(30_000))), (30_000, 60_000));
+    }
+
+    /// The day of St. John's had begun before: by a clock that was ahead by no more than that, a client once ended the day of UTC
+    /// when hours of it were left.
+    #[cfg(feature = "time-zones")]
+    #[test]
+    fn the_first_window_of_another_zone_begins_when_the_stored_one_ends() {
+        const HOUR: i64 = 3_600_000;
+        let day = config().with_global(Limits::builder().requests_per_day(9).build().unwrap());
+        let mut state = state(&day);
+        let west = day.with_time_zone("America/St_Johns".parse().unwrap());
+        state.configure(&west, Thresholds::NONE, Effective::Next, NOON).unwrap();
+        assert_eq!(times(&checked(&state, None, at(0))).1, 12 * HOUR);
+        assert_eq!(times(&checked(&state, None, at(13 * HOUR))), (12 * HOUR, 14 * HOUR + HOUR / 2));
     }
 
     /// At an earlier time the call would meet other assets.

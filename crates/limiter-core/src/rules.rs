@@ -77,6 +77,9 @@ pub(crate) struct Rules {
     pub(crate) thresholds: Thresholds,
     /// Whether nobody registered the key, so that its callers may not see the figures of groups.
     pub(crate) unregistered: bool,
+    /// Whether they are as they stood when a lease was taken, out of which the call was decided. Here, since it fits beside the
+    /// others.
+    pub(crate) leased: bool,
     /// Boxed, since few calls have any, and the size of a decision decides what one costs.
     pub(crate) more: Option<Box<More>>,
 }
@@ -144,6 +147,7 @@ impl Rules {
         second_scope: None,
         thresholds: Thresholds::NONE,
         unregistered: false,
+        leased: false,
         more: None,
     };
 
@@ -175,6 +179,7 @@ impl Rules {
         global: &Record,
         second: Option<(Scope, &Record)>,
         outer: Option<Box<More>>,
+        unregistered: bool,
     ) -> Self {
         // One way for calls with a second record and without: where two meet again, all is copied once more.
         let second_scope = second.map(|(scope, _)| scope);
@@ -185,7 +190,8 @@ impl Rules {
             second: record.part_with(of_second),
             second_scope,
             thresholds: global.thresholds,
-            unregistered: false,
+            unregistered,
+            leased: false,
             more: outer,
         }
     }
@@ -210,7 +216,7 @@ impl Rules {
     fn inside(self, at: Option<usize>, level: usize, path: &KeyId) -> Self {
         match at {
             Some(at) if at != level => {
-                Self { more: Some(More::of_group(path, at, self)), ..Self::NONE }
+                Self { more: Some(More::of_group(path, at, || self)), ..Self::NONE }
             }
             _ => self,
         }
@@ -289,14 +295,14 @@ impl Rules {
             if state.group != at
                 && let Some(group) = &at
             {
-                let more = More::of_group(group, group.depth().saturating_sub(1), rules);
+                let more = More::of_group(group, group.depth().saturating_sub(1), || rules);
                 rules = Self { more: Some(more), ..Self::NONE };
             }
             at.clone_from(&state.group);
             rules.restore(&state);
         }
         if let Some(group) = at {
-            let more = More::of_group(&group, group.depth().saturating_sub(1), rules);
+            let more = More::of_group(&group, group.depth().saturating_sub(1), || rules);
             rules = Self { more: Some(more), ..Self::NONE };
         }
         match credits {
@@ -363,8 +369,8 @@ impl Rules {
 impl More {
     /// Holds the rules of a group, which is named by the beginning of this id.
     #[inline(always)]
-    pub(crate) fn of_group(path: &KeyId, level: usize, rules: Rules) -> Box<Self> {
-        let outer = Some(Outer { path: path.clone(), level, rules });
+    pub(crate) fn of_group(path: &KeyId, level: usize, rules: impl FnOnce() -> Rules) -> Box<Self> {
+        let outer = Some(Outer { path: path.clone(), level, rules: rules() });
         Box::new(Self { third: None, parallel: Vec::new(), outer })
     }
 }

@@ -280,7 +280,7 @@ impl KeyState {
         state.with_parallel_limits(config.parallel_limits())
     }
 
-    /// Creates the state of a key that nobody registered, beneath a group that is open with this plan.
+    /// Creates the state of an unregistered key, beneath a group that is open with this plan.
     #[must_use]
     pub fn unregistered(plan: &StoredPlan, now: Timestamp) -> Self {
         let own = KeyConfig::of_unregistered();

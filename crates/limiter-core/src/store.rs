@@ -13,6 +13,7 @@ use crate::crossing::Crossing;
 use crate::decision::Decision;
 use crate::domain::FailureDomain;
 use crate::error::{CallError, KeysError, StoreError};
+use crate::grant::{Grant, GrantTerms};
 use crate::history::DayHistory;
 use crate::key::{KeyRecord, StoredSecret};
 use crate::ledger::RecordId;
@@ -139,6 +140,39 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ReservationError::KeyUnknown`], as [`reservation::cancel`](crate::reservation::cancel), or a store error.
     async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError>;
+
+    /// Charges in bulk what the calls of some time are expected to need, or less, so that whoever asked decides them by itself:
+    /// see [`grant`](mod@crate::grant). Repeated under the same id it charges nothing, and returns the same grant. `None` if a grant
+    /// would be less than a request, or if the key may make no call. A store that grants nothing, which is the default, answers
+    /// each call itself.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    async fn grant(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        terms: &GrantTerms,
+        id: &RequestId,
+    ) -> Result<Option<Grant>, StoreError> {
+        let _ = (key, asset, terms, id);
+        Ok(None)
+    }
+
+    /// Hands a grant back, of which this much was used, into the windows that admitted it while they are open, and forgets it. One
+    /// that is not known, or not any more, changes nothing: it stays charged.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    async fn hand_back(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        used: &Charge,
+    ) -> Result<(), StoreError> {
+        let _ = (key, id, used);
+        Ok(())
+    }
 
     /// Finds the living key whose access key has this digest.
     ///

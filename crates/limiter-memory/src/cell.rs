@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use limiter_core::{
     AssetHint, AssetId, Charge, Crossing, Decision, KeyId, KeyState, Ledger, Levels, LevelsMut,
@@ -10,11 +11,10 @@ use limiter_core::{
 };
 
 use crate::plans::{LivePlan, Planned};
-use crate::time::Time;
 
 /// One key or group. Access to it requires the lock of its shard.
 ///
-/// The time is read under that lock too: a caller that read it before and then had to wait would look
+/// The time is read under that lock too, once for each call: a caller that read it before and then had to wait would look
 /// like a clock that steps back.
 #[derive(Debug)]
 pub(crate) struct Cell {
@@ -54,11 +54,23 @@ impl Attached {
 pub(crate) struct Reached<'a, 'b> {
     pub(crate) cell: &'a mut Cell,
     pub(crate) groups: &'a mut [&'b mut KeyState],
+    /// The time of the call.
+    pub(crate) now: Timestamp,
 }
 
 impl Cell {
-    /// Takes the latest version of its plan, if it has one. Returns the thresholds that this reached.
+    /// Returns whether its plan has a later version than it has taken.
     #[inline]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.planned().is_some_and(|planned| planned.is_ahead_of(&self.state))
+    }
+
+    #[inline]
+    fn planned(&self) -> Option<&Planned> {
+        self.attached.as_ref()?.planned.as_ref()
+    }
+
+    /// Takes the latest version of its plan, if it has one. Returns the thresholds that this reached.
     pub(crate) fn catch_up(&mut self, now: Timestamp) -> Vec<Crossing> {
         match self.attached.as_ref().and_then(|attached| attached.planned.as_ref()) {
             Some(planned) => planned.catch_up(&mut self.state, now),
@@ -82,16 +94,18 @@ impl Cell {
         !self.attached.as_ref().is_some_and(|attached| attached.unregistered)
     }
 
-    /// Lets an unregistered key have the plan with which its group is open now. Returns the thresholds that another one reached.
+    /// Returns whether an unregistered key has the plan with which its group is open now.
     #[inline]
-    pub(crate) fn follow(&mut self, opens: &Arc<LivePlan>, time: &Time) -> Vec<Crossing> {
-        let attached = self.attached.get_or_insert_default();
-        if attached.planned.as_ref().is_some_and(|planned| planned.is_of(opens)) {
-            return Vec::new();
-        }
+    pub(crate) fn follows(&self, opens: &Arc<LivePlan>) -> bool {
+        self.planned().is_some_and(|planned| planned.is_of(opens))
+    }
+
+    /// Lets an unregistered key have the plan with which its group is open now. Returns the thresholds that this reached.
+    #[cold]
+    pub(crate) fn follow(&mut self, opens: &Arc<LivePlan>, now: Timestamp) -> Vec<Crossing> {
         let planned = Planned::of_unregistered(opens);
-        let crossed = planned.take(&mut self.state, time.now());
-        attached.planned = Some(planned);
+        let crossed = planned.take(&mut self.state, now);
+        self.attached.get_or_insert_default().planned = Some(planned);
         crossed
     }
 
@@ -117,13 +131,20 @@ impl Cell {
         self.remembers_until().unwrap_or(Timestamp::MIN).max(self.state.lasts_until())
     }
 
+    /// Returns when to look whether an unregistered key may go. A call that is remembered may end, and then be remembered for a
+    /// shorter time: such a key is looked at within a minute.
+    pub(crate) fn looked_at_next(&self, now: Timestamp) -> Timestamp {
+        let remembered = self.remembers_until().unwrap_or(Timestamp::MIN);
+        self.state.lasts_until().max(remembered.min(now.after(LOOKED_AT)))
+    }
+
     /// Returns the state of an unregistered key as it is with the plan with which its group is open now.
     pub(crate) fn latest_beneath(
         &self,
         opens: &Arc<LivePlan>,
         now: Timestamp,
     ) -> Cow<'_, KeyState> {
-        let latest = match self.attached.as_ref().and_then(|attached| attached.planned.as_ref()) {
+        let latest = match self.planned() {
             Some(planned) if planned.is_of(opens) => self.latest(now),
             _ => {
                 let mut state = self.state.clone();
@@ -136,7 +157,7 @@ impl Cell {
 
     /// Returns the state as it is with the latest version of its plan.
     pub(crate) fn latest(&self, now: Timestamp) -> Cow<'_, KeyState> {
-        match self.attached.as_ref().and_then(|attached| attached.planned.as_ref()) {
+        match self.planned() {
             Some(planned) if planned.is_ahead_of(&self.state) => {
                 let mut state = self.state.clone();
                 planned.catch_up(&mut state, now);
@@ -150,12 +171,12 @@ impl Cell {
 impl Reached<'_, '_> {
     /// Decides a call, and charges it if it is allowed.
     #[inline]
-    pub(crate) fn charge(self, asset: Option<&AssetId>, charge: &Charge, time: &Time) -> Decision {
+    pub(crate) fn charge(self, asset: Option<&AssetId>, charge: &Charge) -> Decision {
         if !self.groups.is_empty() {
-            return self.charge_all(asset, charge, time.now());
+            return self.charge_all(asset, charge);
         }
         let Cell { id, state, .. } = self.cell;
-        evaluate::charge(state, id, state.locate(asset), charge, time.now())
+        evaluate::charge(state, id, state.locate(asset), charge, self.now)
     }
 
     /// Decides as [`charge`](Self::charge), for a caller that remembers the position of its asset.
@@ -165,12 +186,11 @@ impl Reached<'_, '_> {
         asset: Option<&AssetId>,
         hint: &SharedHint,
         charge: &Charge,
-        time: &Time,
     ) -> Decision {
-        let now = time.now();
         if !self.groups.is_empty() {
-            return self.charge_all(asset, charge, now);
+            return self.charge_all(asset, charge);
         }
+        let now = self.now;
         let Cell { id, state, .. } = self.cell;
         match state.locate_hinted(asset, hint.get()) {
             Some(asset) => evaluate::charge(state, id, asset, charge, now),
@@ -182,23 +202,23 @@ impl Reached<'_, '_> {
         }
     }
 
-    fn charge_all(self, asset: Option<&AssetId>, charge: &Charge, now: Timestamp) -> Decision {
+    fn charge_all(self, asset: Option<&AssetId>, charge: &Charge) -> Decision {
         let Cell { id, state, .. } = self.cell;
-        evaluate::charge_in_groups(id, asset, self.groups, state, charge, now)
+        evaluate::charge_in_groups(id, asset, self.groups, state, charge, self.now)
     }
 
     /// Makes one step of a reservation on the levels and the ledger of the key. An empty ledger takes no memory.
     pub(crate) fn with_ledger<T>(
         self,
         asset: Option<&AssetId>,
-        now: Timestamp,
-        step: impl FnOnce(&mut LevelsMut<'_>, &mut Ledger) -> T,
+        step: impl FnOnce(&mut LevelsMut<'_>, &mut Ledger, Timestamp) -> T,
     ) -> T {
+        let now = self.now;
         let Cell { id, state, attached, .. } = self.cell;
         let of_key = attached.get_or_insert_default();
         let ledger = of_key.ledger.get_or_insert_default();
         ledger.forget_until(now);
-        let done = step(&mut levels(id, asset, self.groups, state), ledger);
+        let done = step(&mut levels(id, asset, self.groups, state), ledger, now);
         if ledger.is_empty() {
             of_key.ledger = None;
             *attached = attached.take().and_then(|attached| attached.boxed());
@@ -227,6 +247,8 @@ fn levels<'a>(
 ) -> LevelsMut<'a> {
     LevelsMut::new(id, asset, groups.iter_mut().map(|group| &mut **group).chain([state]))
 }
+
+const LOOKED_AT: Duration = Duration::from_secs(60);
 
 #[inline(never)]
 fn decide(

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use limiter_core::{AssetId, Charge, Decision, KeyId};
 
-use crate::cell::{SharedHint, peek};
-use crate::map::{CellMap, Place};
+use crate::cell::{Reached, SharedHint, peek};
+use crate::map::{Absent, CellMap, Place};
 
 /// A key and an asset, resolved once, to decide calls without a look-up.
 ///
@@ -14,7 +14,7 @@ use crate::map::{CellMap, Place};
 #[derive(Debug)]
 pub struct MemoryHandle {
     cells: Arc<CellMap>,
-    /// `None` for a key that nobody registered, whose cell comes and goes. That of a key deleted since is invalid: beneath an
+    /// `None` for an unregistered key, whose cell comes and goes. That of a key deleted since is invalid: beneath an
     /// open group, calls go on without it.
     place: Option<Place>,
     key: KeyId,
@@ -36,13 +36,13 @@ impl MemoryHandle {
     #[inline]
     pub fn check_and_consume(&self, charge: &Charge) -> Decision {
         let asset = self.asset.as_ref();
-        let charged = self.place.and_then(|place| {
-            self.cells.reach_place(place, |reached| {
-                let reached = reached.ok()?;
-                Some(reached.charge_hinted(asset, &self.hint, charge, self.cells.time()))
-            })
-        });
-        charged.unwrap_or_else(|| self.cells.charge(&self.key, asset, charge))
+        let searched = || self.cells.charge(&self.key, asset, charge);
+        let Some(place) = self.place else { return searched() };
+        let charged = |reached: Result<Reached<'_, '_>, Absent>| match reached {
+            Ok(reached) => reached.charge_hinted(asset, &self.hint, charge),
+            Err(absent) => self.cells.refuse(&self.key, asset, charge, absent),
+        };
+        self.cells.reach_place(place, charged, searched)
     }
 
     /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.

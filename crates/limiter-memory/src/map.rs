@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
+use std::ops::DerefMut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
@@ -53,7 +54,7 @@ struct Slots {
     /// The groups, apart from the keys, since a call needs both at once. Their slots are marked by [`GROUP`].
     groups: Vec<Option<Box<Cell>>>,
     free_groups: Vec<u32>,
-    /// The keys that nobody registered, by the time at which each may be gone.
+    /// The unregistered keys, by the time at which each may be gone.
     unregistered: Unregistered,
 }
 
@@ -64,6 +65,35 @@ struct Unregistered {
     /// How many there are in `due`: also of cells that are gone, since only those that are due are taken out.
     noted: usize,
     count: usize,
+}
+
+/// A call that holds the lock of a shard. What is left to do comes at its end, so that the answer is written once, where the
+/// caller wants it: to move it costs as much as to find the key.
+struct Call<'a, L: DerefMut<Target = Slots>> {
+    /// Unlocked before `after` goes.
+    slots: L,
+    now: Timestamp,
+    after: AfterCall<'a>,
+}
+
+/// How a call finds its key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// With the latest version of its plan.
+    Standing,
+    /// Without a cell.
+    Nothing,
+    /// As a cell of an unregistered key of which nothing is left.
+    Gone,
+    /// As a cell beneath a group that is closed, or as one that is over and cannot remember a call that makes no request.
+    Unknown,
+}
+
+/// What is done while no lock is held.
+struct AfterCall<'a> {
+    cells: &'a CellMap,
+    gone: usize,
+    late: Late,
 }
 
 /// What a call needs of an unregistered key that has no cell yet.
@@ -139,7 +169,7 @@ impl CellMap {
         then(slot.and_then(|slot| slots.get_mut(slot)))
     }
 
-    /// Calls `then` with the cell of a key and those of its groups, if there is such a key. A key that nobody registered is
+    /// Calls `then` with the cell of a key and those of its groups, if there is such a key. An unregistered key is
     /// there if its group is open, and gets a cell if the call is charged and makes a request.
     #[inline]
     pub(crate) fn reach<R>(
@@ -149,22 +179,27 @@ impl CellMap {
         then: impl FnOnce(Result<Reached<'_, '_>, Absent>) -> R,
     ) -> R {
         let (shard, hash) = self.place_of(id);
-        let (mut late, mut slots) = (Late::new(), shard.0.lock());
-        let done = match slots.find_living(hash, id, &self.time) {
-            Some(slot) if needs == Needs::Memory && slots.is_over(slot, &self.time) => {
-                then(Err(Absent::Unknown))
-            }
-            Some(slot) => slots.reach(slot, None, &self.time, &mut late, then),
-            None => {
-                drop(slots);
-                return self.reach_absent(id, needs, then);
-            }
+        let mut call = self.call(shard);
+        let Call { slots, now, after } = &mut call;
+        let found = match slots.find_key(hash, id).and_then(|slot| slots.key_mut(slot)) {
+            Some((cell, groups)) => match stand(cell, groups, needs, *now, &mut after.late) {
+                Found::Standing => return reach_in(cell, groups, *now, &mut after.late, then),
+                found => found,
+            },
+            None => Found::Nothing,
         };
-        let gone = slots.tidy(self);
-        drop(slots);
-        self.forget(gone);
-        self.tell(late);
-        done
+        if found == Found::Unknown {
+            return then(Err(Absent::Unknown));
+        }
+        drop(call);
+        self.reach_absent(id, needs, then)
+    }
+
+    /// Locks a shard for a call, whose time is read then.
+    #[inline]
+    fn call<'a>(&'a self, shard: &'a Shard) -> Call<'a, impl DerefMut<Target = Slots>> {
+        let (slots, now) = (shard.0.lock(), self.time.now());
+        Call { slots, now, after: AfterCall { cells: self, gone: 0, late: Late::new() } }
     }
 
     /// The same for a key that has no cell.
@@ -179,23 +214,26 @@ impl CellMap {
             self.make_room();
         }
         let (shard, hash) = self.place_of(id);
-        let mut slots = shard.0.lock();
-        if slots.find_living(hash, id, &self.time).is_some() {
-            drop(slots);
-            return self.reach(id, needs, then);
+        let mut call = self.call(shard);
+        let Call { slots, now, after } = &mut call;
+        let found = slots.find_key(hash, id).and_then(|slot| slots.key_mut(slot));
+        let found = found.map_or(Found::Nothing, |(cell, groups)| {
+            stand(cell, groups, needs, *now, &mut after.late)
+        });
+        match found {
+            Found::Nothing => {}
+            Found::Gone => call.after.gone += call.slots.remove(self, id),
+            Found::Standing | Found::Unknown => {
+                drop(call);
+                return self.reach(id, needs, then);
+            }
         }
-        if slots.find_key(hash, id).is_some() {
-            let gone = slots.remove(self, id);
-            self.forget(gone);
-        }
+        let (slots, now) = (&mut *call.slots, call.now);
         let open = slots.open_group(self, id).filter(|_| needs != Needs::Memory);
-        let Some((group, opens)) = open else {
-            drop(slots);
-            return then(Err(Absent::Unknown));
-        };
-        let now = self.time.now();
-        if needs == Needs::Cell && self.is_full() {
-            drop(slots);
+        let Some((group, opens)) = open else { return then(Err(Absent::Unknown)) };
+        // One that has just gone leaves its room.
+        if needs == Needs::Cell && self.is_full_but(call.after.gone) {
+            drop(call);
             let room_at = self.room_at.load(Ordering::Relaxed);
             let retry_at = (room_at != NO_ROOM).then(|| Timestamp::from_unix_ms(room_at).max(now));
             return then(Err(Absent::TooMany { most: self.most_unregistered, now, retry_at }));
@@ -205,29 +243,25 @@ impl CellMap {
         let attached = Attached { planned, unregistered: true, ..Attached::default() };
         let state = KeyState::unregistered(&opens.get(), now);
         let mut cell = Cell { id: id.clone(), serial, group, state, attached: attached.boxed() };
-        let mut late = Late::new();
-        let done = reach_in(&mut cell, &mut slots.groups, &self.time, &mut late, then);
-        let due = cell.lasts_until();
+        let done = reach_in(&mut cell, &mut slots.groups, now, &mut call.after.late, then);
         // Without limits on what it has made, nothing is left of it at once.
-        let stays = cell.state.has_made_requests() && due > now;
-        if stays {
+        if cell.state.has_made_requests() && cell.lasts_until() > now {
+            let due = cell.looked_at_next(now);
             let slot = slots.put_key(cell);
             slots.index(self, slot);
             slots.unregistered.put(due, slot, serial);
             self.unregistered.fetch_add(1, Ordering::Relaxed);
-        }
-        let gone = slots.tidy(self);
-        drop(slots);
-        if stays {
             self.room_at.fetch_min(due.unix_ms(), Ordering::Relaxed);
         }
-        self.forget(gone);
-        self.tell(late);
         done
     }
 
     fn is_full(&self) -> bool {
-        self.unregistered.load(Ordering::Relaxed) >= self.most_unregistered
+        self.is_full_but(0)
+    }
+
+    fn is_full_but(&self, gone: usize) -> bool {
+        self.unregistered.load(Ordering::Relaxed).saturating_sub(gone) >= self.most_unregistered
     }
 
     /// Counts that the cells of so many unregistered keys are gone.
@@ -277,7 +311,7 @@ impl CellMap {
     ) -> Option<R> {
         let (shard, hash) = self.place_of(id);
         let (slots, now) = (shard.0.lock(), self.time.now());
-        let states = match slots.find_living(hash, id, &self.time) {
+        let states = match slots.find_living(hash, id, now) {
             Some(slot) => slots.states(slot, None, now)?,
             None => {
                 let (group, opens) = slots.open_group(self, id)?;
@@ -302,17 +336,14 @@ impl CellMap {
     /// Decides whether a key may make this call, and charges it if so.
     #[inline]
     pub(crate) fn charge(&self, id: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Decision {
-        let charged = self.reach(id, Needs::of_check(charge), |reached| match reached {
-            Ok(reached) => Ok(reached.charge(asset, charge, &self.time)),
-            Err(absent) => Err(absent),
-        });
-        charged.unwrap_or_else(|absent| match absent {
-            Absent::Unknown => Decision::key_unknown(Some(id), asset),
-            Absent::TooMany { .. } => self.refuse(id, asset, charge, absent),
+        self.reach(id, Needs::of_check(charge), |reached| match reached {
+            Ok(reached) => reached.charge(asset, charge),
+            Err(absent) => self.refuse(id, asset, charge, absent),
         })
     }
 
-    /// Answers a call of an unregistered key for which there is no room: by its limits, if it does not fit in them.
+    /// Answers a call for which there is no cell. For an unregistered key for which there is no room, by its limits, if the
+    /// call does not fit in them.
     #[cold]
     pub(crate) fn refuse(
         &self,
@@ -321,14 +352,15 @@ impl CellMap {
         charge: &Charge,
         absent: Absent,
     ) -> Decision {
+        let Absent::TooMany { most, retry_at, now } = absent else {
+            return Decision::key_unknown(Some(id), asset);
+        };
         let peeked = self.peek(id, asset, charge);
-        match absent {
-            Absent::TooMany { most, retry_at, now } if peeked.is_allowed() => {
-                let most = u64::try_from(most).unwrap_or(u64::MAX);
-                Decision::too_many_keys(id, asset, most, retry_at, now)
-            }
-            _ => peeked,
+        if !peeked.is_allowed() {
+            return peeked;
         }
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        Decision::too_many_keys(id, asset, most, retry_at, now)
     }
 
     /// Answers as [`charge`](Self::charge) would, and changes nothing.
@@ -381,18 +413,24 @@ impl CellMap {
         }
     }
 
-    /// Calls `then` with the cells at a place, if its key still lives.
+    /// Calls `then` with the cells at a place; or `gone`, while no lock is held, if its key lives no more.
     #[inline]
     pub(crate) fn reach_place<R>(
         &self,
         place: Place,
         then: impl FnOnce(Result<Reached<'_, '_>, Absent>) -> R,
+        gone: impl FnOnce() -> R,
     ) -> R {
-        let (mut late, mut slots) = (Late::new(), self.shards[place.shard as usize].0.lock());
-        let done = slots.reach(place.slot, Some(place.serial), &self.time, &mut late, then);
-        drop(slots);
-        self.tell(late);
-        done
+        let mut call = self.call(&self.shards[place.shard as usize]);
+        let Call { slots, now, after } = &mut call;
+        if let Some((cell, groups)) = slots.key_mut(place.slot)
+            && cell.serial == place.serial
+        {
+            catch_up(cell, *now, &mut after.late);
+            return reach_in(cell, groups, *now, &mut after.late, then);
+        }
+        drop(call);
+        gone()
     }
 
     /// Copies each cell of a shard in turn, and calls `then` with the copy, while no lock is held.
@@ -425,7 +463,7 @@ impl CellMap {
         cell.is_registered().then_some(place)
     }
 
-    /// Adds the cell of a key or of a group that is not in the map but as a key that nobody registered, and whose groups are.
+    /// Adds the cell of a key or of a group that is not in the map but as an unregistered key, and whose groups are.
     pub(crate) fn insert(&self, id: KeyId, state: KeyState, attached: Attached) {
         let serial = self.inserted.fetch_add(1, Ordering::Relaxed);
         let (shard, _) = self.place_of(&id);
@@ -436,7 +474,7 @@ impl CellMap {
         let is_group = state.kind() == KeyKind::Group;
         let is_registered = !attached.unregistered;
         let cell = Cell { id, serial, group, state, attached: attached.boxed() };
-        let due = if is_registered { Timestamp::MAX } else { cell.lasts_until() };
+        let due = if is_registered { Timestamp::MAX } else { cell.looked_at_next(self.time.now()) };
         let slot = if is_group { slots.put_group(cell) } else { slots.put_key(cell) };
         slots.index(self, slot);
         if !is_registered {
@@ -490,6 +528,21 @@ impl CellMap {
     }
 }
 
+impl<L: DerefMut<Target = Slots>> Drop for Call<'_, L> {
+    #[inline]
+    fn drop(&mut self) {
+        self.after.gone += self.slots.tidy(self.after.cells, self.now);
+    }
+}
+
+impl Drop for AfterCall<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.cells.forget(self.gone);
+        self.cells.tell(std::mem::take(&mut self.late));
+    }
+}
+
 impl Slots {
     #[inline]
     fn find(&self, hash: u64, id: &KeyId) -> Option<u32> {
@@ -509,18 +562,11 @@ impl Slots {
         self.index.find(hash, is_at).copied()
     }
 
-    /// Returns whether a slot has a key that nobody registered, and its windows have ended.
-    fn is_over(&self, slot: u32, time: &Time) -> bool {
-        let cell = self.look(slot).flatten();
-        cell.is_some_and(|cell| !cell.is_registered() && cell.state.is_over(time.now()))
-    }
-
-    /// Finds a key; not one that nobody registered and of which nothing is left.
-    #[inline]
-    fn find_living(&self, hash: u64, id: &KeyId, time: &Time) -> Option<u32> {
+    /// Finds a key; not an unregistered one of which nothing is left.
+    fn find_living(&self, hash: u64, id: &KeyId, now: Timestamp) -> Option<u32> {
         let slot = self.find_key(hash, id)?;
-        let cell = self.chunks[chunk_of(slot)][within(slot)].as_ref()?;
-        (cell.is_registered() || !cell.is_gone(time.now())).then_some(slot)
+        let cell = self.look(slot)??;
+        (cell.is_registered() || !cell.is_gone(now)).then_some(slot)
     }
 
     fn get_mut(&mut self, slot: u32) -> Option<&mut Cell> {
@@ -535,23 +581,11 @@ impl Slots {
         cell_at(&self.chunks, &self.groups, slot)
     }
 
-    /// Calls `then` with the cell of a key and those of its groups, if the slot has a key, and has it still.
+    /// Returns a key's cell, and all groups.
     #[inline]
-    fn reach<R>(
-        &mut self,
-        slot: u32,
-        serial: Option<u32>,
-        time: &Time,
-        late: &mut Late,
-        then: impl FnOnce(Result<Reached<'_, '_>, Absent>) -> R,
-    ) -> R {
-        let Self { chunks, groups, .. } = self;
-        let cell = chunks.get_mut(chunk_of(slot)).and_then(|chunk| chunk.get_mut(within(slot)));
-        let cell = cell.and_then(Option::as_mut);
-        match cell.filter(|cell| serial.is_none_or(|serial| cell.serial == serial)) {
-            Some(cell) => reach_in(cell, groups, time, late, then),
-            None => then(Err(Absent::Unknown)),
-        }
+    fn key_mut(&mut self, slot: u32) -> Option<(&mut Cell, &mut [Option<Box<Cell>>])> {
+        let cell = self.chunks.get_mut(chunk_of(slot))?.get_mut(within(slot))?.as_mut()?;
+        Some((cell, &mut self.groups))
     }
 
     /// Returns the states of a key and its groups with the latest plans, the outermost first and the key at last.
@@ -609,7 +643,7 @@ impl Slots {
         }
         let chunk = &mut chunks[chunk_of(slot)];
         let removed = chunk[within(slot)].take();
-        // A flood of keys that nobody registered gives its memory back.
+        // A flood of unregistered keys gives its memory back.
         if chunk.len() == CHUNK && chunk.iter().all(Option::is_none) {
             *chunk = Vec::new();
         }
@@ -637,12 +671,11 @@ impl Slots {
 
     /// Frees a few cells of unregistered keys whose windows have ended, if there are more than a few. Returns how many.
     #[inline]
-    fn tidy(&mut self, cells: &CellMap) -> usize {
+    fn tidy(&mut self, cells: &CellMap, now: Timestamp) -> usize {
         if self.unregistered.noted <= FEW {
             return 0;
         }
-        let ended = cells.time.now().unix_ms().saturating_sub(GRACE_MS);
-        let ended = Timestamp::from_unix_ms(ended);
+        let ended = Timestamp::from_unix_ms(now.unix_ms().saturating_sub(GRACE_MS));
         self.drop_ended(cells, ended, ENDED_A_CALL)
     }
 
@@ -653,8 +686,8 @@ impl Slots {
             let Some((slot, serial)) = self.unregistered.pop(by) else { break };
             let cell = self.get_mut(slot).filter(|cell| cell.serial == serial);
             let Some(cell) = cell else { continue };
-            let due = cell.lasts_until();
-            if due > by {
+            if cell.lasts_until() > by {
+                let due = cell.looked_at_next(by);
                 self.unregistered.note(due, slot, serial);
                 continue;
             }
@@ -694,60 +727,89 @@ impl Slots {
     }
 }
 
-/// Calls `then` with a cell and those of its groups.
+/// Lets a key take the latest version of its plan, and an unregistered one begin anew that is over and of which a call is
+/// remembered.
+#[inline]
+fn stand(
+    cell: &mut Cell,
+    groups: &[Option<Box<Cell>>],
+    needs: Needs,
+    now: Timestamp,
+    late: &mut Late,
+) -> Found {
+    if cell.is_registered() {
+        catch_up(cell, now, late);
+        return Found::Standing;
+    }
+    let Some(opens) = group_in(groups, cell.group).and_then(Cell::opens) else {
+        return if cell.is_gone(now) { Found::Gone } else { Found::Unknown };
+    };
+    // Whether it was over counts as it stood, before it takes another plan.
+    let was_over = cell.state.is_over(now);
+    if was_over && cell.is_gone(now) {
+        return Found::Gone;
+    }
+    if was_over && needs == Needs::Memory {
+        return Found::Unknown;
+    }
+    let takes_plan = !cell.follows(opens) || cell.is_behind();
+    if takes_plan {
+        take_plan(cell, opens, now, late);
+    }
+    if was_over || takes_plan && cell.state.is_over(now) {
+        cell.begin_anew(opens, now);
+    }
+    Found::Standing
+}
+
+/// Calls `then` with the cell of a key that stands, and with those of its groups.
 #[inline]
 fn reach_in<R>(
     cell: &mut Cell,
     groups: &mut [Option<Box<Cell>>],
-    time: &Time,
+    now: Timestamp,
     late: &mut Late,
     then: impl FnOnce(Result<Reached<'_, '_>, Absent>) -> R,
 ) -> R {
     if cell.group == NO_SLOT {
-        catch_up(cell, time, late);
-        return then(Ok(Reached { cell, groups: &mut [] }));
-    }
-    if !cell.is_registered() {
-        match group_in(groups, cell.group).and_then(Cell::opens) {
-            Some(opens) => {
-                let crossed = cell.follow(opens, time);
-                note(late, cell, crossed);
-                catch_up(cell, time, late);
-                if cell.state.is_over(time.now()) {
-                    cell.begin_anew(opens, time.now());
-                }
-            }
-            None => return then(Err(Absent::Unknown)),
-        }
-    }
-    if cell.is_registered() {
-        catch_up(cell, time, late);
+        return then(Ok(Reached { cell, groups: &mut [], now }));
     }
     let mut around = |slot: u32| {
         let group = groups.get_mut((slot & !GROUP) as usize)?.as_deref_mut()?;
-        catch_up(group, time, late);
+        catch_up(group, now, late);
         Some(group.group)
     };
     let mut around = |slot| around(slot).unwrap_or(NO_SLOT);
     let inner = cell.group;
     let middle = around(inner);
     match (middle, around(middle)) {
-        (NO_SLOT, _) => then(reached(cell, states_at(groups, [inner]).as_mut())),
-        (middle, NO_SLOT) => then(reached(cell, states_at(groups, [middle, inner]).as_mut())),
-        (middle, outer) => then(reached(cell, states_at(groups, [outer, middle, inner]).as_mut())),
+        (NO_SLOT, _) => then(reached(cell, states_at(groups, [inner]).as_mut(), now)),
+        (middle, NO_SLOT) => then(reached(cell, states_at(groups, [middle, inner]).as_mut(), now)),
+        (middle, outer) => {
+            then(reached(cell, states_at(groups, [outer, middle, inner]).as_mut(), now))
+        }
     }
+}
+
+/// Lets an unregistered key take the plan with which its group is open.
+#[cold]
+fn take_plan(cell: &mut Cell, opens: &Arc<LivePlan>, now: Timestamp, late: &mut Late) {
+    if !cell.follows(opens) {
+        let crossed = cell.follow(opens, now);
+        note(late, cell, crossed);
+    }
+    catch_up(cell, now, late);
 }
 
 /// Lets a cell take the latest version of its plan.
 #[inline]
-fn catch_up(cell: &mut Cell, time: &Time, late: &mut Late) {
-    if cell.attached.is_some() {
-        let crossed = cell.catch_up(time.now());
+fn catch_up(cell: &mut Cell, now: Timestamp, late: &mut Late) {
+    if cell.is_behind() {
+        let crossed = cell.catch_up(now);
         note(late, cell, crossed);
     }
 }
 
-#[inline]
 fn note(late: &mut Late, cell: &Cell, crossed: Vec<Crossing>) {
     if !crossed.is_empty() {
         late.push((cell.id.clone(), crossed));
@@ -757,8 +819,9 @@ fn note(late: &mut Late, cell: &Cell, crossed: Vec<Crossing>) {
 fn reached<'a, 'b, const N: usize>(
     cell: &'a mut Cell,
     groups: Option<&'a mut [&'b mut KeyState; N]>,
+    now: Timestamp,
 ) -> Result<Reached<'a, 'b>, Absent> {
-    groups.map(|groups| Reached { cell, groups: &mut groups[..] }).ok_or(Absent::Unknown)
+    groups.map(|groups| Reached { cell, groups: &mut groups[..], now }).ok_or(Absent::Unknown)
 }
 
 /// Returns the states of the groups in these slots.
@@ -865,9 +928,13 @@ const NO_SLOT: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
-    use limiter_core::{AssetId, Credits, KeyConfig, KeyKind, Limits, Thresholds};
+    use limiter_core::{
+        AssetId, Credits, DenialReason, KeyConfig, KeyKind, Limits, Plan, PlanName, PlanUpdate,
+        StoredPlan, Thresholds, WorkspaceId,
+    };
 
     use super::*;
+    use crate::plans::Plans;
 
     /// Measures the memory that decisions use, without the directory of keys: nine meters of 16 bytes, two accounts, and room
     /// for every window.
@@ -892,6 +959,48 @@ mod tests {
         let bytes = allocated.bytes_current / KEYS;
         println!("{bytes} bytes for each of {KEYS} keys");
         assert!(bytes <= 600, "{bytes} bytes for each key");
+    }
+
+    /// A flood at the bound once locked each shard with each call, so that calls of all keys waited for one another.
+    #[test]
+    fn a_call_for_which_there_is_no_room_looks_through_other_shards_only_once() {
+        let cells = CellMap::new(Time::System, 1);
+        open_group(&cells, "ip");
+        let is_too_many = |name: &str| {
+            let decision = cells.charge(&key(name), None, &Charge::request());
+            let reason = decision.denied().map(|denied| denied.reason().clone());
+            matches!(reason, Some(DenialReason::TooManyKeys { .. }))
+        };
+        assert!(!is_too_many("ip/a"));
+        assert!(is_too_many("ip/b"), "it looks through all shards, none of which has room");
+
+        let of_group = cells.shard_of(&key("ip"), cells.hash(&key("ip")));
+        let locked = cells.shards[(of_group + 1) % SHARDS].0.lock();
+        std::thread::scope(|scope| {
+            let (say, hear) = std::sync::mpsc::channel();
+            scope.spawn(move || say.send(is_too_many("ip/c")));
+            let heard = hear.recv_timeout(std::time::Duration::from_secs(10));
+            drop(locked);
+            assert_eq!(heard, Ok(true), "it waits for a shard that has no room");
+        });
+    }
+
+    /// A group in which each key may make 9 requests a day, and all together 99.
+    fn open_group(cells: &CellMap, id: &str) {
+        let (workspace, now): (WorkspaceId, _) = ("w".parse().unwrap(), cells.time().now());
+        let per_day = |most| Limits::builder().requests_per_day(most).build().unwrap();
+        let name: PlanName = "each".parse().unwrap();
+        let update = PlanUpdate::new(name.clone(), Plan::from(per_day(9)));
+        let mut plans = Plans::default();
+        plans.put(StoredPlan::updated(None, &workspace, &update, now));
+        let opens = plans.live(&workspace, &name);
+        let config = KeyConfig::named(id).unwrap().with_global(per_day(99)).with_open(name);
+        let state = KeyState::new(KeyKind::Group, &config, Thresholds::DEFAULT, now);
+        cells.insert(key(id), state, Attached { opens, ..Attached::default() });
+    }
+
+    fn key(id: &str) -> KeyId {
+        id.parse().unwrap()
     }
 
     const KEYS: i64 = 200_000;

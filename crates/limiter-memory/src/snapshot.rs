@@ -76,7 +76,7 @@ impl CopiedCell {
         SavedKey { key, state: self.state, ledger: self.ledger }
     }
 
-    /// The copy of a key that nobody registered. A key that was deleted meanwhile is none.
+    /// The copy of an unregistered key. A key that was deleted meanwhile is none.
     pub(crate) fn unregistered(self) -> Option<SavedUnregistered> {
         let Self { id, state, ledger } = self;
         (!state.is_registered()).then_some(SavedUnregistered { id, state, ledger })

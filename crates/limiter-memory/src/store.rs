@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use limiter_core::keys::check_new;
 use limiter_core::{
-    AssetId, Charge, Crossing, DayHistory, Decision, KeyDigest, KeyId, KeyName, KeyRecord,
-    KeyRotation, KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds, LevelsMut, Listener,
-    ManualClock, NewRecord, Page, PlanName, PlanRecord, PlanUpdate, RecordId, RequestId,
+    AssetId, Charge, Crossing, DayHistory, Decision, Grant, GrantTerms, KeyDigest, KeyId, KeyName,
+    KeyRecord, KeyRotation, KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds, LevelsMut,
+    Listener, ManualClock, NewRecord, Page, PlanName, PlanRecord, PlanUpdate, RecordId, RequestId,
     ReservationError, Search, Settled, Store, StoreError, StoredKey, Timestamp, Totals, UpdatedKey,
-    Usage, WorkspaceId, async_trait, reservation,
+    Usage, WorkspaceId, async_trait, grant, reservation,
 };
 
 use crate::cell::Attached;
@@ -66,7 +66,7 @@ impl MemoryStoreBuilder {
         Self { history_days: days.clamp(1, DayHistory::MOST_DAYS), ..self }
     }
 
-    /// Sets how many keys that nobody registered are counted at the same time, beneath all open groups together: 1,000,000 by
+    /// Sets how many unregistered keys are counted at the same time, beneath all open groups together: 1,000,000 by
     /// default. The first call of one more is denied as [too many](limiter_core::DenialReason::TooManyKeys).
     pub fn most_unregistered(self, most: usize) -> Self {
         Self { most_unregistered: most, ..self }
@@ -234,7 +234,7 @@ impl MemoryStore {
         let checked = self.step(key, asset, Needs::of_remembered(charge), |levels, ledger, now| {
             reservation::check_once(levels, ledger, &self.bounds, charge, id, now)
         });
-        checked.unwrap_or_else(|absent| Ok(self.refuse(key, asset, charge, absent)))
+        checked.unwrap_or_else(|absent| Ok(self.cells.refuse(key, asset, charge, absent)))
     }
 
     /// As [`Store::record`].
@@ -271,7 +271,7 @@ impl MemoryStore {
             self.step(key, asset, Needs::of_remembered(estimate), |levels, ledger, now| {
                 reservation::reserve(levels, ledger, &self.bounds, estimate, id, ttl, now)
             });
-        reserved.unwrap_or_else(|absent| Ok(self.refuse(key, asset, estimate, absent)))
+        reserved.unwrap_or_else(|absent| Ok(self.cells.refuse(key, asset, estimate, absent)))
     }
 
     /// As [`Store::amend`].
@@ -317,6 +317,33 @@ impl MemoryStore {
         cancelled.unwrap_or_else(|absent| Err(not_remembered(absent)))
     }
 
+    /// As [`Store::grant`].
+    #[must_use]
+    pub fn grant(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        terms: &GrantTerms,
+        id: &RequestId,
+    ) -> Option<Grant> {
+        let needs = Needs::of_remembered(&terms.expected);
+        let granted = self.step(key, asset, needs, |levels, ledger, now| {
+            grant::grant(levels, ledger, &self.bounds, terms, id, now)
+        });
+        let mut grant = granted.ok().flatten()?;
+        grant.lasts = grant.lasts.saturating_sub(self.cells.time().late_by());
+        Some(grant)
+    }
+
+    /// As [`Store::hand_back`].
+    pub fn hand_back(&self, key: &KeyId, id: &RequestId, used: &Charge) {
+        let handed_back = self.step(key, None, Needs::Nothing, |levels, ledger, now| {
+            grant::hand_back(levels, ledger, id, used, now);
+        });
+        // Of a key that is gone, nothing is left to correct.
+        handed_back.unwrap_or_default();
+    }
+
     /// Makes one step on the levels of a key and on its ledger, if the key is known.
     fn step<T>(
         &self,
@@ -325,24 +352,7 @@ impl MemoryStore {
         needs: Needs,
         step: impl FnOnce(&mut LevelsMut<'_>, &mut Ledger, Timestamp) -> T,
     ) -> Result<T, Absent> {
-        self.cells.reach(key, needs, |reached| {
-            let now = self.cells.time().now();
-            Ok(reached?.with_ledger(asset, now, |levels, ledger| step(levels, ledger, now)))
-        })
-    }
-
-    #[cold]
-    fn refuse(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-        absent: Absent,
-    ) -> Decision {
-        match absent {
-            Absent::Unknown => Decision::key_unknown(Some(key), asset),
-            Absent::TooMany { .. } => self.cells.refuse(key, asset, charge, absent),
-        }
+        self.cells.reach(key, needs, |reached| Ok(reached?.with_ledger(asset, step)))
     }
 
     /// Returns the usage of the key, or `None` if no such key exists.
@@ -767,6 +777,9 @@ asynchronous! {
     amend(key: &KeyId, id: &RequestId, to: &Totals) -> Result<Decision, ReservationError>;
     settle(key: &KeyId, id: &RequestId, actual: &Totals) -> Result<Settled, ReservationError>;
     cancel(key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError>;
+    grant(key: &KeyId, asset: Option<&AssetId>, terms: &GrantTerms, id: &RequestId)
+        -> Result<Option<Grant>, StoreError>: Ok;
+    hand_back(key: &KeyId, id: &RequestId, used: &Charge) -> Result<(), StoreError>: Ok;
     resolve(digest: &KeyDigest) -> Result<Option<KeyId>, StoreError>: Ok;
     read(id: &KeyId) -> Result<Option<KeyRecord>, StoreError>: Ok;
     create(key: NewRecord) -> Result<KeyRecord, KeysError>, after turn;

@@ -1,5 +1,7 @@
 //! The clock of a store, its one authority for time.
 
+use std::time::Duration;
+
 use limiter_core::{ManualClock, Timestamp};
 
 /// The source of a store's time.
@@ -20,6 +22,14 @@ impl Time {
         };
         now.max(EPOCH)
     }
+
+    /// How late it may be, at most, besides the fraction of a millisecond that it does not show.
+    pub(crate) fn late_by(&self) -> Duration {
+        match self {
+            Self::System => tick(),
+            Self::Manual(_) => Duration::ZERO,
+        }
+    }
 }
 
 /// Reads the coarse clock. A read of the exact one costs more than a whole decision, and gains nothing where a window
@@ -33,6 +43,19 @@ fn system_time() -> Timestamp {
         Ok(time) => Timestamp::from_unix_ms(time.tv_sec() * 1_000 + time.tv_nsec() / 1_000_000),
         Err(_) => exact_system_time(),
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn tick() -> Duration {
+    use nix::time::{ClockId, clock_getres};
+
+    // Where it does not say, it ticks a hundred times a second or more often.
+    clock_getres(ClockId::CLOCK_REALTIME_COARSE).map_or(Duration::from_millis(10), Duration::from)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+const fn tick() -> Duration {
+    Duration::ZERO
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
@@ -57,6 +80,7 @@ mod tests {
         let (coarse, exact) = (Time::System.now(), exact_system_time());
         assert!(exact >= coarse);
         assert!(exact.since(coarse).as_millis() < 100, "{coarse} is not {exact}");
+        assert!((1..=10).contains(&Time::System.late_by().as_millis()));
     }
 
     #[test]

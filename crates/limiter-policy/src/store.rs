@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use limiter_core::{
     AssetId, CallError, Charge, CreateResults, Crossing, DayHistory, Decision, DenialReason,
-    FailureDomain, KeyDigest, KeyId, KeyName, KeyRecord, KeyRotation, KeyUpdate, KeysError,
-    Listener, NewRecord, Page, PlanName, PlanRecord, PlanUpdate, RecordId, RequestId,
+    FailureDomain, Grant, GrantTerms, KeyDigest, KeyId, KeyName, KeyRecord, KeyRotation, KeyUpdate,
+    KeysError, Listener, NewRecord, Page, PlanName, PlanRecord, PlanUpdate, RecordId, RequestId,
     ReservationError, Search, Settled, Store, StoreError, Timestamp, Totals, Unpaid, UpdatedKey,
     Usage, WorkspaceId, async_trait,
 };
@@ -344,6 +344,25 @@ impl Store for GuardedStore {
 
     async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.end(Ended::by_caller(key, id, None)).await
+    }
+
+    async fn grant(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        terms: &GrantTerms,
+        id: &RequestId,
+    ) -> Result<Option<Grant>, StoreError> {
+        self.asking.ask(key, Effect::Charges, |store| store.grant(key, asset, terms, id)).await
+    }
+
+    async fn hand_back(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        used: &Charge,
+    ) -> Result<(), StoreError> {
+        self.asking.ask(key, Effect::Charges, |store| store.hand_back(key, id, used)).await
     }
 
     fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {

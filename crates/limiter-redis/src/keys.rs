@@ -688,3 +688,29 @@ type Read = (Timestamp, Vec<Option<Known>>);
 fn number(number: usize) -> Vec<u8> {
     number.to_string().into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use limiter_core::{Limits, Plan, PlanUpdate, StoredPlan};
+
+    use super::*;
+
+    /// The server takes its own time off: a client whose clock was behind once let the state of a caller expire too late, and one
+    /// whose clock was ahead too early.
+    #[test]
+    fn a_life_has_the_same_end_whatever_time_the_client_believes_it_is() {
+        let minute = Limits::builder().requests_per_minute(2).build().unwrap();
+        let plan = PlanUpdate::new("each".parse().unwrap(), Plan::from(minute));
+        let plan = StoredPlan::updated(None, &"home".parse().unwrap(), &plan, NOON);
+        let state = KeyState::unregistered(&plan, NOON);
+        for seconds in [0, 1, 59] {
+            let now = NOON.after(Duration::from_secs(seconds));
+            let life = life_of(&state, now, &Request::default());
+            assert_eq!((life.until, life.remembered), (NOON.unix_ms() + 60_000, 0));
+        }
+    }
+
+    const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+}

@@ -202,7 +202,7 @@ impl Keys {
         all_of(levels, depth).map_err(|misread| self.misread(of.key, misread))
     }
 
-    /// A key that nobody registered, beneath a group that has this stamp and is open with this plan.
+    /// An unregistered key, beneath a group that has this stamp and is open with this plan.
     pub(crate) async fn new_beneath(
         &self,
         group: &KeyId,

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use limiter_core::prepare::{self, Prepared};
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, KeyId, Ledger, LedgerBounds, LevelPlace, LevelSet,
-    Parallel, RecordId, RequestId, Reservation, ReservationError, ScopeId, Settled, SettledAs,
-    Slots, StoreError, Timestamp, Totals, explain,
+    AssetId, Charge, Crossing, Decision, Grant, GrantTerms, KeyId, Ledger, LedgerBounds,
+    LevelPlace, LevelSet, Parallel, RecordId, RequestId, Reservation, ReservationError, ScopeId,
+    Settled, SettledAs, Slots, StoreError, Timestamp, Totals, explain, grant,
 };
 use parking_lot::Mutex;
 use redis::Value;
@@ -140,10 +140,10 @@ impl Remembering {
             ..Request::default()
         };
         self.within_deadline(async {
-            let mut at_hand = self.at_hand(of);
+            let (mut at_hand, mut is_there) = (self.at_hand(of), false);
             loop {
                 if charge.requests() == 0 {
-                    at_hand = self.for_no_request(of, at_hand).await?;
+                    at_hand = self.for_no_request(of, at_hand, &mut is_there).await?;
                 }
                 let prepared = at_hand.as_ref().map(|AtHand { now, known, .. }| {
                     prepare::record(&known.met(of), charge, LevelSet::NONE, *now)
@@ -360,6 +360,160 @@ impl Remembering {
         settled
     }
 
+    pub(crate) async fn grant(
+        &self,
+        of: Subject<'_>,
+        terms: &GrantTerms,
+        id: &RequestId,
+    ) -> Result<Option<Grant>, StoreError> {
+        let granted = self.within_deadline(async {
+            if terms.held != Charge::NOTHING {
+                return self.raise(of, terms, id).await;
+            }
+            let mut at_hand = self.at_hand(of);
+            loop {
+                let sized = at_hand
+                    .as_ref()
+                    .and_then(|at| grant::prepare(&at.known.met(of), terms, at.now));
+                let is_found = at_hand.as_ref().is_some_and(|at| at.is_found);
+                if is_found && sized.is_none() {
+                    return Ok(None);
+                }
+                let texts = sized.as_ref().zip(at_hand.as_ref());
+                let texts = texts.map(|((charge, prepared), at)| {
+                    let before = before_windows(charge, Slots::NONE, prepared, &at.known);
+                    [before, after_windows(of.asset)]
+                });
+                let listed = Listed {
+                    kind: NEW_RESERVATION,
+                    id: bytes_of(id),
+                    life: Some(ms(grant::remembered_for(terms))),
+                    numbers: [self.bounds.open, self.bounds.ended].map(most),
+                    texts: texts.clone().unwrap_or_default().into(),
+                    slots: None,
+                };
+                let prepared = sized.as_ref().map(|(_, prepared)| prepared);
+                let request = self.on_reservations(of.key, listed);
+                let tried = self.ask(of, at_hand.as_ref(), prepared, request).await?;
+                let Tried { now, ended, applied, entry, mut known, .. } = tried;
+                if let (Some(_), Some((charge, prepared)), Some(texts)) = (applied, &sized, texts) {
+                    let granted = grant::granted(&mut known.met_mut(of), charge, terms, now);
+                    if !prepared.changes_limits() {
+                        let places: Vec<_> = prepared.places().collect();
+                        let until = now.after(grant::remembered_for(terms));
+                        let stored = whole_entry(until, LevelSet::NONE, texts, &known, &places);
+                        self.entries.learn(of.key, id.clone(), stored);
+                    }
+                    return Ok(granted);
+                }
+                match ended {
+                    // A try of ours whose answer was lost.
+                    Ended::Listed => {
+                        let (stored, entry) = self
+                            .entry(of.key, entry)?
+                            .ok_or_else(|| self.misread(of.key, NOT_AN_ANSWER))?;
+                        let granted = entry.reservation.granted_again(&known.met(of), terms, now);
+                        self.entries.learn(of.key, id.clone(), stored);
+                        return Ok(granted);
+                    }
+                    Ended::Full => return Ok(None),
+                    // Others use up what is left: then this process has to ask for each call.
+                    Ended::Compared if is_found => return Ok(None),
+                    _ => at_hand = Some(AtHand::found(now, known)),
+                }
+            }
+        });
+        match granted.await {
+            Err(ReservationError::KeyUnknown | ReservationError::Unknown(_)) => Ok(None),
+            granted => granted.map_err(of_store),
+        }
+    }
+
+    /// Raises a grant, or repeats it if it is not what its holder knows.
+    async fn raise(
+        &self,
+        of: Subject<'_>,
+        terms: &GrantTerms,
+        id: &RequestId,
+    ) -> Result<Option<Grant>, ReservationError> {
+        let remembered_for = grant::remembered_for(terms);
+        let mut reserved = self.reserved(of.key, id);
+        loop {
+            let (stored, held) = reserved.next(self, of.key, id).await?;
+            let is_known = *held.estimate() == terms.held;
+            let at_hand = reserved.at_hand.take().or_else(|| self.at_hand(of));
+            let sized = at_hand.as_ref().and_then(|AtHand { now, known, .. }| {
+                let may_be = is_known && held.may_be_raised(&known.met(of), *now);
+                may_be.then(|| grant::prepare(&known.met(of), terms, *now)).flatten()
+            });
+            let to = sized.as_ref().map_or(terms.held, |(charge, _)| terms.held.plus(charge));
+            let put = amended(&stored, &held, &to);
+            let listed = Listed::known(id, Some(ms(remembered_for)), stored.clone(), put.clone());
+            let prepared = sized.as_ref().map(|(_, prepared)| prepared);
+            let request = self.on_reservations(of.key, listed);
+            let tried = self.ask(of, at_hand.as_ref(), prepared, request).await?;
+            let Tried { now, ended, applied, entry, mut known, .. } = tried;
+            if let (Some(_), Some((charge, _))) = (applied, &sized) {
+                let mut raised = Vec::with_capacity(stored.len());
+                push_int::<UNTIL>(&mut raised, now.after(remembered_for).unix_ms());
+                raised.extend_from_slice(&stored[UNTIL..REMEMBERED]);
+                raised.extend(put);
+                self.entries.learn(of.key, id.clone(), raised);
+                return Ok(grant::granted(&mut known.met_mut(of), charge, terms, now));
+            }
+            if ended == Ended::Listed {
+                reserved.found(self.living(of.key, id, entry, now)?, of.asset, now, known);
+            } else if !is_known {
+                return Ok(held.granted_again(&known.met(of), terms, now));
+            } else if at_hand.is_some_and(|at| at.is_found)
+                || !held.may_be_raised(&known.met(of), now)
+            {
+                return Ok(None);
+            } else {
+                reserved.again((stored, held), now, known);
+            }
+        }
+    }
+
+    pub(crate) async fn hand_back(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        used: &Charge,
+    ) -> Result<(), StoreError> {
+        let handed_back = self.within_deadline(async {
+            let mut reserved = self.reserved(key, id);
+            loop {
+                let (stored, reservation) = reserved.next(self, key, id).await?;
+                if reservation.end().is_some() {
+                    return Ok(());
+                }
+                let of = Subject { key, asset: reservation.asset() };
+                let at_hand = reserved.at_hand.take().or_else(|| self.at_hand(of));
+                let prepared = at_hand.as_ref().map(|AtHand { now, known, .. }| {
+                    reservation.prepare_hand_back(&known.met(of), used, *now)
+                });
+                let listed = Listed::known(id, None, stored.clone(), FORGOTTEN);
+                let request = self.on_reservations(key, listed);
+                let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
+                let Tried { now, ended, applied, entry, known, .. } = tried;
+                if applied.is_some() {
+                    self.entries.forget(key, id.clone());
+                    return Ok(());
+                }
+                if ended == Ended::Listed {
+                    reserved.found(self.living(key, id, entry, now)?, of.asset, now, known);
+                } else {
+                    reserved.again((stored, reservation), now, known);
+                }
+            }
+        });
+        match handed_back.await {
+            Err(ReservationError::KeyUnknown | ReservationError::Unknown(_)) => Ok(()),
+            handed_back => handed_back.map_err(of_store),
+        }
+    }
+
     /// Everything that is remembered of a living key.
     pub(crate) async fn ledger(&self, key: &KeyId) -> Result<Option<Ledger>, StoreError> {
         let keyspace = &self.keys.keyspace;
@@ -380,9 +534,10 @@ impl Remembering {
         explain: impl FnOnce(Tried) -> Result<Decision, ReservationError>,
     ) -> Result<Decision, ReservationError> {
         let (mut at_hand, mut only_looks) = (self.at_hand(of), false);
+        let mut is_there = false;
         loop {
             if charge.requests() == 0 {
-                at_hand = self.for_no_request(of, at_hand).await?;
+                at_hand = self.for_no_request(of, at_hand, &mut is_there).await?;
             }
             let compared = at_hand.as_ref().filter(|_| !std::mem::take(&mut only_looks));
             let prepared = compared.and_then(|at| at.check(of, charge));
@@ -424,29 +579,37 @@ impl Remembering {
     }
 
     /// The levels of a call that makes no request and is to be remembered. Of an unregistered key, which has no state yet or none
-    /// any more, it cannot be.
+    /// any more, it cannot be. That counts as it stood before it takes another version of its plan: once it `is_there`, it is.
     async fn for_no_request(
         &self,
         of: Subject<'_>,
         at_hand: Option<AtHand>,
+        is_there: &mut bool,
     ) -> Result<Option<AtHand>, ReservationError> {
+        if *is_there && at_hand.as_ref().is_some_and(|at| !at.known.is_new()) {
+            return Ok(at_hand);
+        }
         if of.key.is_root() || at_hand.as_ref().is_some_and(|at| at.known.is_registered()) {
             return Ok(at_hand);
         }
         // All its scopes count, as they are before it takes another version of its plan.
         let whole = Records::new(self.keys.clone()).unregistered(of.key).await;
         if let Some((now, whole)) = whole.map_err(StoreError::from)? {
-            let is_over = whole.state.is_over(now);
-            return if is_over { Err(ReservationError::KeyUnknown) } else { Ok(at_hand) };
+            if whole.state.is_over(now) {
+                return Err(ReservationError::KeyUnknown);
+            }
+            *is_there = true;
+            return Ok(at_hand);
         }
         // Of an unknown key, no group takes its plan either.
         let found = self.keys.read_as_is(of).await.map_err(StoreError::from)?;
         let is_here = |known: &KnownLevels| known.is_registered() && !known.is_group();
-        if found.known.is_some_and(|known| is_here(&known)) {
-            Ok(None)
-        } else {
-            Err(ReservationError::KeyUnknown)
-        }
+        let Some(known) = found.known.filter(is_here) else {
+            return Err(ReservationError::KeyUnknown);
+        };
+        // What was read is as good as what a try finds, unless a level is to take its plan first.
+        let is_current = known.iter().all(|known| self.keys.is_current(known));
+        Ok(is_current.then(|| AtHand::found(found.now, known)))
     }
 
     /// Does an operation on the ledger and on the records of a call; without a prepared one it only looks.
@@ -780,6 +943,14 @@ fn unknown(of: Subject<'_>, error: ReservationError) -> Result<Decision, Reserva
     }
 }
 
+/// The error of an operation that can have no other.
+fn of_store(error: ReservationError) -> StoreError {
+    match error {
+        ReservationError::Store(error) => error,
+        error => StoreError::unavailable(error),
+    }
+}
+
 /// The name of a reservation among those of all keys. No id of a key has two slashes in a row.
 fn holder(key: &KeyId, id: &RequestId) -> Vec<u8> {
     format!("{key}//{id}").into_bytes()
@@ -886,6 +1057,8 @@ fn bytes_of(id: &RequestId) -> Vec<u8> {
     id.as_str().as_bytes().to_vec()
 }
 
+/// What takes the place of a reservation that is to be forgotten.
+const FORGOTTEN: Vec<u8> = Vec::new();
 /// The kinds of ledger operations.
 const NEW_ID: u8 = 1;
 const NEW_RESERVATION: u8 = 2;

@@ -101,7 +101,7 @@ impl Known {
             && (self.state.generations() > 1 || self.state.begins_differently(now))
     }
 
-    /// A key that nobody registered, beneath a group that is open with this plan.
+    /// An unregistered key, beneath a group that is open with this plan.
     pub(crate) fn unregistered(plan: &StoredPlan, now: Timestamp) -> Self {
         let state = KeyState::unregistered(plan, now);
         Self { stamp: Stamp::draw(), state, is_new: true }

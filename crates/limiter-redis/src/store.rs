@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, CreateResults, Crossing, DayHistory, Decision, FailureDomain, KeyDigest,
-    KeyId, KeyName, KeyRecord, KeyRotation, KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds,
-    Listener, NewRecord, Page, PlanName, PlanRecord, PlanUpdate, RecordId, RequestId,
-    ReservationError, Search, Settled, Store, StoreError, Totals, UpdatedKey, Usage, WorkspaceId,
-    async_trait, evaluate,
+    AssetId, Charge, CreateResults, Crossing, DayHistory, Decision, FailureDomain, Grant,
+    GrantTerms, KeyDigest, KeyId, KeyName, KeyRecord, KeyRotation, KeyState, KeyUpdate, KeysError,
+    Ledger, LedgerBounds, Listener, NewRecord, Page, PlanName, PlanRecord, PlanUpdate, RecordId,
+    RequestId, ReservationError, Search, Settled, Store, StoreError, Totals, UpdatedKey, Usage,
+    WorkspaceId, async_trait, evaluate,
 };
 
 use crate::batch::{Batcher, Bounds};
@@ -192,6 +192,25 @@ impl Store for RedisStore {
 
     async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.remembering.end(key, id, None).await
+    }
+
+    async fn grant(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        terms: &GrantTerms,
+        id: &RequestId,
+    ) -> Result<Option<Grant>, StoreError> {
+        self.remembering.grant(Subject { key, asset }, terms, id).await
+    }
+
+    async fn hand_back(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        used: &Charge,
+    ) -> Result<(), StoreError> {
+        self.remembering.hand_back(key, id, used).await
     }
 
     fn listen(&self, listener: Listener) {

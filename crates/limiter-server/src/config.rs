@@ -48,6 +48,13 @@ pub struct Settings {
     #[arg(long, env = "LIMITER_REDIS_PREFIX", value_name = "PREFIX")]
     pub redis_prefix: String,
 
+    /// Decide most calls in this process, out of what Redis has charged for them in advance
+    ///
+    /// Keys with a hundred calls a second or more take leases, each for a tenth of a second: a hundred times the decisions, and never
+    /// one too many. Used and remaining are as of the lease, and other servers' changes of a key are seen when it ends. Needs --redis.
+    #[arg(long, env = "LIMITER_LEASES")]
+    pub leases: bool,
+
     /// Keep the in-memory engine over restarts in this file
     ///
     /// Changes of keys are on the disk before they are acknowledged. Counts are saved every ten seconds and at the end:
@@ -202,6 +209,7 @@ impl Settings {
         let mut settings = flags.settings;
         // A flag that is absent counts as false.
         settings.shadow |= self.shadow;
+        settings.leases |= self.leases;
         settings.log_json |= self.log_json;
         settings.admin_key =
             admin_key.map(AccessKey::new).transpose().map_err(ConfigError::AdminKey)?;
@@ -218,6 +226,11 @@ impl Settings {
         if self.state.is_some() && self.redis.is_some() {
             return wrong(
                 "--state keeps the in-memory engine over restarts, and --redis has none: leave one of them out",
+            );
+        }
+        if self.leases && self.redis.is_none() {
+            return wrong(
+                "--leases saves round trips to Redis, and the engine in memory makes none: leave it out, or set --redis",
             );
         }
         if let Some(url) = &self.webhook {
@@ -242,6 +255,7 @@ impl Default for Settings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             redis: None,
             redis_prefix: "limiter".to_owned(),
+            leases: false,
             state: None,
             workspace: "default".parse().expect("it is a name"),
             dialects: vec![Dialect::Ietf],
@@ -267,6 +281,7 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("listen", &self.listen)
             .field("redis", &self.redis.as_ref().map(|_| "…"))
+            .field("leases", &self.leases)
             .field("workspace", &self.workspace)
             .field("state", &self.state)
             .field("bounds", &self.bounds)
@@ -497,6 +512,7 @@ pub(crate) mod tests {
             ("", "headers = ['none', 'ietf']", long),
             ("", "cors_origins = ['https://Example.com']", long),
             ("--redis=redis://127.0.0.1 --state=state.json", "", long),
+            ("--leases", "", long),
             ("--max-requests=0", "", long),
             ("--max-body-bytes=11 --max-buffered-bytes=10", "", long),
             ("--max-open-reservations=0", "", long),

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 
+use limiter::lease::LeasedStore;
 use limiter::memory::MemoryStore;
 use limiter::redis::RedisStore;
 use limiter::{AccessKey, KeyConfig, KeysError, Limiter, NewKey, WorkspaceId};
@@ -107,7 +108,10 @@ impl Engine {
                 };
                 backing.workers = Some(Arc::new(threads));
                 backing.redis = Some(store.clone());
-                Limiter::builder(store)
+                match settings.leases {
+                    true => Limiter::builder(LeasedStore::new(store)),
+                    false => Limiter::builder(store),
+                }
             }
             (None, Some(path)) => {
                 let (file, store) = StateFile::open(path, memory)?;

@@ -99,6 +99,7 @@ impl Server {
     /// [`StartError::State`] if the state could not be saved at the end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let Self { listener, app, webhook, cors_origins, .. } = self;
+        let limiter = app.limiter.clone();
         let state = app.backing.state.clone();
         let (no_more_events, stopped) = oneshot::channel::<()>();
         let client = Arc::clone(&app.client);
@@ -117,6 +118,11 @@ impl Server {
         };
         if !serve(listener, service, &bounds, stopping).await {
             tracing::warn!("not everything ended in time: what was cut off stands as estimated");
+        }
+        // What is leased and not used goes back.
+        let unpaid = limiter.flush(Duration::from_secs(bounds.shutdown_timeout_s)).await;
+        if !unpaid.is_nothing() {
+            tracing::warn!(%unpaid, "charges that Redis has not taken are lost");
         }
         upkeep.abort();
         drop(no_more_events);

@@ -6,6 +6,7 @@
 //! - [`RedisSentinel`] is a master and its replica, watched by three sentinels.
 //! - [`Proxy`] stands between a client and a server, and loses replies after the server has executed the requests.
 //! - [`Process`] is any other program, such as the binary under test; [`example`] is an example of its package.
+//! - A [`Worker`](worker::Worker) is the binary of a test once more, in a process that can be stopped and killed.
 //! - `provider`, with the feature of that name, is an LLM provider, and [`python`] runs clients from PyPI.
 //! - [`Log`] and [`Metrics`] record the log and the metrics of the code under test; [`until`] waits for another thread
 //!   or process.
@@ -37,6 +38,7 @@ mod redis_server;
 mod sentinel;
 mod shared;
 mod wait;
+pub mod worker;
 
 pub use cluster::RedisCluster;
 pub use log::Log;

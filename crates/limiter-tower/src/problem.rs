@@ -24,7 +24,7 @@ use crate::refusal::Refusal;
 /// | `reason` | for programs: `no_access_key`, `key_unknown`, `key_expired`, `admin_key`, `asset_denied`, `budget_exhausted`, `rate_limited`, `too_many_reservations`, `too_many`, `invalid`, `too_large`, `unavailable`, `internal` |
 /// | `key` | the id of the calling key, if it is known |
 /// | `asset` | the asset that was called, if any |
-/// | `violations` | every violated rule: `group`, `rule`, `policy`, `scope`, `window`, `unit`, `limit`, `used`, `asked`, `resets_at`; a parallel limit has no `window` and no `unit`; amounts of credits are in millionths; the last is `null` where waiting does not help; a key that nobody registered is not told `limit` and `used` of a group |
+/// | `violations` | every violated rule: `group`, `rule`, `policy`, `scope`, `window`, `unit`, `limit`, `used`, `asked`, `resets_at`; a parallel limit has no `window` and no `unit`; amounts of credits are in millionths; the last is `null` where waiting does not help; an unregistered key is not told `limit` and `used` of a group |
 /// | `binding`, `binding_group` | the `rule` and the `group` of the one to wait for |
 /// | `retry_at`, `retry_after` | the first instant at which the same call would pass, or at which there is room to remember it, and the seconds to wait, 1 for a parallel limit; `null` if it never fits |
 /// | `spent`, `budget`, `asked` | of an exhausted budget of all calls, the outermost, in credits, as decimal strings |
@@ -99,7 +99,7 @@ struct Violated {
     window: Option<Window>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unit: Option<Unit>,
-    /// Left out for a caller of a key that nobody registered, who sees no figures of groups.
+    /// Left out for a caller of an unregistered key, who sees no figures of groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

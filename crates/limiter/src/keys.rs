@@ -255,7 +255,7 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// Opens a group to keys that nobody registered, such as the addresses of anonymous callers: each directly beneath it may use
+    /// Opens a group to unregistered keys, such as the addresses of anonymous callers: each directly beneath it may use
     /// these limits, and all together those of the group.
     ///
     /// A plan and a group, both named like the path, are created; or they are changed, with their next windows, if they are

@@ -58,6 +58,7 @@
 //! - `redis`: [`Limiter::redis`], shared by many processes.
 //! - `redis-tls`: `redis`, and TLS to its servers.
 //! - `policy`: [`Limiter::guarded`], policies for outages of the store.
+//! - `lease`: [`Limiter::leased`], decisions without a round trip to the store, and still never one too many.
 //! - `stream`: [`stream::StreamMeter`], for answers that stream.
 //! - `metrics`: metrics of all calls, through the crate [`metrics`](https://docs.rs/metrics).
 //! - `tracing`: a span around each call, and a warning when the store fails, through the crate
@@ -82,6 +83,7 @@
 //!
 #![cfg_attr(not(feature = "redis"), doc = "[`Limiter::redis`]: #features")]
 #![cfg_attr(not(feature = "policy"), doc = "[`Limiter::guarded`]: #features")]
+#![cfg_attr(not(feature = "lease"), doc = "[`Limiter::leased`]: #features")]
 #![cfg_attr(not(feature = "stream"), doc = "[`stream::StreamMeter`]: #features")]
 
 mod answer;
@@ -162,6 +164,12 @@ pub mod policy {
     pub use limiter_policy::{
         BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Outage, Share,
     };
+}
+
+/// Leases from a store.
+#[cfg(feature = "lease")]
+pub mod lease {
+    pub use limiter_lease::{Figures, LeasedStore, LeasedStoreBuilder};
 }
 
 // For the crates and the tests around this one; no part of the interface.

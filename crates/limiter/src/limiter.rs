@@ -13,6 +13,8 @@ use limiter_core::{
     ReservationError, Settled, Store, StoreError, Thresholds, Totals, Unpaid, UpdatedKey, Usage,
     WorkspaceId,
 };
+#[cfg(feature = "lease")]
+use limiter_lease::LeasedStore;
 use limiter_memory::MemoryStore;
 #[cfg(feature = "policy")]
 use limiter_policy::{FailurePolicy, GuardedStoreBuilder};
@@ -228,6 +230,28 @@ impl Limiter {
     #[cfg(feature = "policy")]
     pub fn guarded(store: impl Store, policy: FailurePolicy) -> Self {
         Self::from(GuardedStoreBuilder::new(policy).guard(store))
+    }
+
+    /// Creates a limiter that decides most checks in the memory of this process, out of what a store of any kind has charged for
+    /// them in advance: a *lease*, of a tenth of a second. It never admits one too many, and what was not used goes back.
+    ///
+    /// A decision out of a lease is flagged as [leased](limiter_core::Allowed::leased). The settings are those of a
+    /// [`LeasedStoreBuilder`](crate::lease::LeasedStoreBuilder), whose store becomes a limiter with `Limiter::from(store)`. Call
+    /// [`flush`](Self::flush) at the end of a process, so that nothing stays charged that was not used.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "redis")]
+    /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    /// use limiter::Limiter;
+    /// use limiter::redis::RedisStore;
+    ///
+    /// let limiter = Limiter::leased(RedisStore::connect("redis://127.0.0.1:6379").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "lease")]
+    pub fn leased(store: impl Store) -> Self {
+        Self::from(LeasedStore::new(store))
     }
 
     /// Returns the same limiter with the label (and span field) `key`: the id of the key of each call.

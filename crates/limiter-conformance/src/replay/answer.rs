@@ -252,6 +252,39 @@ pub struct Day {
 }
 
 impl Answer {
+    /// Returns what is left of an answer for a store that decides checks out of leases: whether and why, but no figures of
+    /// rules, and not which threshold has fired when.
+    #[must_use]
+    pub fn without_figures(&self) -> Self {
+        let exceeded = || Exceeded {
+            violated: Vec::new(),
+            binding: LevelRule { group: None, rule: Rule::BUDGET },
+            retry_at: None,
+        };
+        let denied = |denial: &Denial| match denial {
+            // A call that asks for more may exceed the budget as well.
+            Denial::BudgetExhausted(_) | Denial::RateLimited(_) => Denial::RateLimited(exceeded()),
+            denial => denial.clone(),
+        };
+        match self {
+            Self::Updated { .. } => Self::Updated { crossed: Vec::new() },
+            Self::Settled { cost, repeated, .. } => {
+                Self::Settled { cost: cost.clone(), repeated: *repeated, crossed: Vec::new() }
+            }
+            Self::Allowed { replayed, .. } => Self::Allowed {
+                replayed: *replayed,
+                remaining: Remaining(Vec::new()),
+                crossed: Vec::new(),
+            },
+            Self::Shadowed { denial, .. } => {
+                Self::Shadowed { denial: denied(denial), charged: None }
+            }
+            Self::Denied(denial) => Self::Denied(denied(denial)),
+            Self::Events(_) => Self::Events(Vec::new()),
+            answer => answer.clone(),
+        }
+    }
+
     /// Returns the line of this answer, without a line end.
     pub fn to_line(&self) -> String {
         self.line(false)

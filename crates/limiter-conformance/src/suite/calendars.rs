@@ -43,10 +43,10 @@ pub(super) fn stories(suite: &mut Suite) {
                     key.peek(None, requests(1)).rules().next().and_then(|it| it.resets_at),
                     Some(end)
                 );
-                key.admit(None, 1).world.clock.set(Timestamp::from_unix_ms(end.unix_ms() - 1));
+                key.admit(None, 1).world.set_clock(Timestamp::from_unix_ms(end.unix_ms() - 1));
                 let denied = key.check(None, requests(1));
                 assert_eq!(denied.denied().and_then(|it| it.retry_at()), Some(end));
-                world.clock.set(end);
+                world.set_clock(end);
             }
             key.admit(None, 1);
         });
@@ -61,12 +61,12 @@ pub(super) fn stories(suite: &mut Suite) {
         ("that_is_a_leap_day", "UTC", "2024-02-29T00:00:00Z", "2024-03-01T00:00:00Z"),
     ] {
         suite.story(&format!("a_limit_holds_for_a_day_{name}"), move |world| {
-            world.clock.set(instant(start));
+            world.set_clock(instant(start));
             let key = world.member(zoned(zone).with_global(one(Window::Day)));
             key.admit(None, 1);
-            world.clock.set(Timestamp::from_unix_ms(instant(end).unix_ms() - 1));
+            world.set_clock(Timestamp::from_unix_ms(instant(end).unix_ms() - 1));
             key.denied(None, requests(1));
-            world.clock.set(instant(end));
+            world.set_clock(instant(end));
             key.admit(None, 1);
         });
     }
@@ -80,7 +80,7 @@ pub(super) fn stories(suite: &mut Suite) {
         for end in ends.map(instant) {
             let denied = key.check(None, requests(1));
             assert_eq!(denied.denied().and_then(|it| it.retry_at()), Some(end));
-            world.clock.set(end);
+            world.set_clock(end);
             key.admit(None, 1);
         }
     });
@@ -91,13 +91,13 @@ pub(super) fn stories(suite: &mut Suite) {
             let key = world.limited(one(window));
             let start = key.peek(None, requests(1)).rules().next().and_then(|it| it.resets_at);
             let end = start.expect("the window ends");
-            world.clock.set(end);
+            world.set_clock(end);
             key.admit(None, 1);
-            world.clock.set(Timestamp::from_unix_ms(end.unix_ms() - 1));
+            world.set_clock(Timestamp::from_unix_ms(end.unix_ms() - 1));
             key.denied(None, requests(1));
             key.after(400 * DAY).admit(None, 1).at(0).denied(None, requests(1));
             assert_eq!(key.global().rules[0].resets_at, Some(end));
-            world.clock.set(end);
+            world.set_clock(end);
             key.admit(None, 1);
         });
     }

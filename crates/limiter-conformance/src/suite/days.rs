@@ -15,7 +15,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let three = requests(3).with_tokens(9, 12).expect("within bounds");
         assert_eq!(key.global().account, three.with_credits(millionths(15)));
         assert_eq!((key.asset("m1").account, key.other().account), (charge, charge));
-        world.clock.set(MIDNIGHT);
+        world.set_clock(MIDNIGHT);
         let accounts = key.usage().scopes.into_iter().map(|scope| scope.account);
         assert!(accounts.eq([Charge::NOTHING; 3]), "a day that has passed is empty");
     });
@@ -25,7 +25,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let key = world.member(named("ci").with_asset(asset("m1"), Limits::NONE));
         let counted = [("m1", 0, 2), ("made up", 0, 1), ("m1", 2, 3)];
         for (called, day, calls) in counted {
-            world.clock.set(NOON.after(day * DAY));
+            world.set_clock(NOON.after(day * DAY));
             key.admit(called, calls);
         }
         let today = midnight_before(NOON).after(2 * DAY);
@@ -37,7 +37,7 @@ pub(super) fn stories(suite: &mut Suite) {
         ];
         assert_eq!(rows(&key.history(35)), expected);
         assert_eq!(rows(&key.history(2)), expected[2..]);
-        world.clock.set(NOON.after(3 * DAY));
+        world.set_clock(NOON.after(3 * DAY));
         assert_eq!(rows(&key.history(35)), expected, "a day that nothing has closed");
         assert_eq!(rows(&key.history(1)), []);
     });
@@ -53,7 +53,7 @@ pub(super) fn stories(suite: &mut Suite) {
     suite.story("the_history_goes_back_for_35_days", |world| {
         let key = world.member(named("ci"));
         for day in 0..50 {
-            world.clock.set(NOON.after(day * DAY));
+            world.set_clock(NOON.after(day * DAY));
             key.admit(None, 1);
         }
         assert_eq!(key.history(400).len(), 35);

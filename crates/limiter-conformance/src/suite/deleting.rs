@@ -15,7 +15,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_refused!(updated, KeysError::NotFound(_));
         assert_refused!(key.try_delete(), KeysError::NotFound(_));
         for instant in [NOON, NOON.after(DAY)] {
-            world.clock.set(instant);
+            world.set_clock(instant);
             for decision in [key.check("m1", requests(1)), key.peek("m1", requests(1))] {
                 assert_eq!(reason(&decision), &DenialReason::KeyUnknown);
             }

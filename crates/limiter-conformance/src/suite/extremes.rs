@@ -139,7 +139,7 @@ pub(super) fn stories(suite: &mut Suite) {
     suite.story("limits_hold_on_the_first_and_the_last_day", |world| {
         let last = Timestamp::from(DateTime::<Utc>::MAX_UTC);
         for (number, now) in [Timestamp::from_unix_ms(0), last, Timestamp::MAX].iter().enumerate() {
-            world.clock.set(*now);
+            world.set_clock(*now);
             let name = format!("key {number}");
             let key = world.member(named(&name).with_global(requests_per_day(2)));
             let denied = key.admit(None, 2).check(None, requests(1));

@@ -52,7 +52,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let reached = [MOST_TOKENS, "80 % of global/day/tokens"];
         key.reserving_fires("r1", tokens(0, 80), reached);
         key.after(MINUTE).settling_fires("r1", output(10), []).fires(tokens(0, 80), [MOST_TOKENS]);
-        world.clock.set(MIDNIGHT);
+        world.set_clock(MIDNIGHT);
         key.fires(tokens(0, 80), reached);
     });
 

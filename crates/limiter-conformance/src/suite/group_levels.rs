@@ -95,9 +95,9 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!(resets, [Some(their_midnight), Some(MIDNIGHT)]);
         let denied = ci.check(None, requests(1));
         assert_eq!(denied.denied().and_then(|it| it.retry_at()), Some(their_midnight));
-        world.clock.set(their_midnight);
+        world.set_clock(their_midnight);
         ci.admit(None, 1).denied(None, requests(1));
-        world.clock.set(MIDNIGHT);
+        world.set_clock(MIDNIGHT);
         ci.denied(None, requests(1));
     });
 

@@ -63,7 +63,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let acme = world.group(named("acme").with_time_zone(zone));
         let ci = world.member_at(named("acme/ci"));
         ci.reserve("r1", tokens(0, 50)).reserve("r2", tokens(0, 50));
-        world.clock.set(instant("2025-10-09T18:15:00Z"));
+        world.set_clock(instant("2025-10-09T18:15:00Z"));
         ci.settle("r1", output(10)).settle("r2", output(57));
         assert_eq!(ci.global().account, requests(2).with_tokens(0, 67).expect("few tokens"));
         let overrun = requests(0).with_tokens(0, 7).expect("few tokens");

@@ -43,7 +43,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let denied = ci.admit(None, 1).check(None, requests(1));
         let denied = denied.denied().expect("the key is full");
         assert_eq!(denied.retry_at(), Some(NEXT_MINUTE));
-        world.clock.set(NEXT_MINUTE);
+        world.set_clock(NEXT_MINUTE);
         shadowed(&ci.check(None, requests(1)));
     });
 

@@ -125,7 +125,7 @@ pub(super) fn stories(suite: &mut Suite) {
         };
         assert_eq!(retry_at(&chat), Some(NEXT_MINUTE));
         assert_eq!(retry_at(&ci), Some(instant("2025-10-09T13:00:00Z")));
-        world.clock.set(instant("2025-10-09T13:00:00Z"));
+        world.set_clock(instant("2025-10-09T13:00:00Z"));
         ci.admit(None, 1);
     });
 

@@ -67,6 +67,16 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(matches!(read, Err(KeysError::NotFound(_))), "it has no record: {read:?}");
     });
 
+    // A day's limit has counted, and the changed plan has none: by that the key would be over.
+    suite.story("whether_it_is_there_counts_as_before_its_plan_changed", |world| {
+        open(world, requests_per_day(5), requests_per_day(9));
+        let key = nobody(world, "ip/a");
+        key.admit(None, 1);
+        save(world, PlanUpdate::new(name("each"), Plan::from(Limits::NONE)).at_once());
+        let reserved = key.try_reserve("r1", None, requests(0), DAY).expect("it is there");
+        assert!(reserved.is_allowed(), "{reserved:?}");
+    });
+
     suite.story("what_concerns_registered_keys_does_not_find_it", |world| {
         open(world, requests_per_minute(2), requests_per_day(9));
         let key = nobody(world, "ip/a");
@@ -308,7 +318,7 @@ fn plan(world: &World, plan: &str, limits: Limits) -> PlanName {
     name(plan)
 }
 
-/// A key that nobody registered.
+/// An unregistered key.
 fn nobody<'w>(world: &'w World, path: &str) -> Key<'w> {
     Key { world, id: key_id(path) }
 }

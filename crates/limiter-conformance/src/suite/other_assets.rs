@@ -60,7 +60,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.admit("m1", 2).denied("m1", requests(1));
         key.after(MINUTE).admit("m1", 5);
         assert_eq!(key.asset("m1").account.requests(), 8);
-        world.clock.set(MIDNIGHT);
+        world.set_clock(MIDNIGHT);
         assert_eq!(key.scope(&ScopeId::asset(asset("m1"))), None);
         key.admit("m1", 1).denied("m1", requests(1));
     });

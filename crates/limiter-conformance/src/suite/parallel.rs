@@ -424,7 +424,7 @@ pub(super) fn stories(suite: &mut Suite) {
 impl Key<'_> {
     /// How many slots of a scope are held, and its limit.
     #[track_caller]
-    fn open(&self, scope: &ScopeId) -> (u64, u64) {
+    pub(super) fn open(&self, scope: &ScopeId) -> (u64, u64) {
         let usage = self.scope(scope).expect("the scope has a limit");
         let mut rules = usage.rules.iter();
         let state = rules.find(|state| state.rule.is_parallel()).expect("it has a parallel limit");

@@ -10,17 +10,17 @@ use crate::replay::{Action, Call, Operation, levels};
 pub(super) fn stories(suite: &mut Suite) {
     // Whole decisions are compared: every rule with limit, used, remaining and reset time, and the rest of the budget.
     // Neither the peek nor a denial changes the visible state of the key.
-    suite.story("a_peek_answers_what_the_check_then_answers", |world| {
+    suite.exact_story("a_peek_answers_what_the_check_then_answers", |world| {
         holds_for_histories(world, 4, |history| peeks_answer_as_checks(world, history));
     });
 
     // Nor the state of its groups.
-    suite.story("a_peek_in_a_group_answers_what_the_check_then_answers", |world| {
+    suite.exact_story("a_peek_in_a_group_answers_what_the_check_then_answers", |world| {
         holds_for_groups(world, 8, |history| peeks_answer_as_checks(world, history));
     });
 
     // A key that is read all the time gets the same decisions as one that is not.
-    suite.story("watching_changes_nothing", |world| {
+    suite.exact_story("watching_changes_nothing", |world| {
         holds_for_histories(world, 4, |history| {
             let (mut alone, mut watched) = (player(world), player(world));
             for operation in history {

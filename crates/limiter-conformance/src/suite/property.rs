@@ -82,6 +82,8 @@ fn holds_for(
         cases: (cases / share / world.source.slowness.max(1)).max(1),
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(regressions))),
         max_shrink_iters: SHRINK_STEPS,
+        // Drawn again are, for instance, more than twelve limits.
+        max_local_rejects: u32::MAX,
         // Most of the time goes into making histories: it is half that of the default.
         rng_algorithm: RngAlgorithm::XorShift,
         ..Config::default()

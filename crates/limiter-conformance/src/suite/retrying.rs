@@ -9,7 +9,7 @@ use crate::replay::{Action, Answer, Call, Exceeded, Operation};
 
 pub(super) fn stories(suite: &mut Suite) {
     // Nothing else is consumed meanwhile.
-    suite.story("a_charge_is_admitted_at_retry_at_and_not_a_millisecond_earlier", |world| {
+    suite.exact_story("a_charge_is_admitted_at_retry_at_and_not_a_millisecond_earlier", |world| {
         holds_for_each_denial(world, 4, |player, call, operation, retry_at| {
             if let Some(retry_at) = retry_at {
                 let [before, then] = [retry_at - 1, retry_at].map(|at| answer_at(player, call, at));
@@ -46,7 +46,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let broke = named("ci").with_budget(Credits::ZERO);
         let key = world.member(broke.with_global(requests_per_minute(0)));
         for instant in [NOON, NEXT_MINUTE, MIDNIGHT, MIDNIGHT.after(DAY)] {
-            world.clock.set(instant);
+            world.set_clock(instant);
             assert_eq!(retry_at(&key), None);
         }
     });

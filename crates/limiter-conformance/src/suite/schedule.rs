@@ -32,7 +32,7 @@ pub(super) fn stories(suite: &mut Suite) {
             (just_before(MIDNIGHT), new(), old()),
             (MIDNIGHT, new(), new()),
         ] {
-            world.clock.set(instant);
+            world.set_clock(instant);
             let limits = minute.of(Window::Minute);
             let expected: Limits = limits.iter().chain(day.of(Window::Day).iter()).collect();
             assert_eq!(global(&key.read()).in_force, expected, "at {instant}");
@@ -78,7 +78,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(record.config.assets.is_empty());
         let m1 = of_asset(&record).expect("the end is pending");
         assert_eq!(pending(m1), [(Window::Day, Limits::NONE, MIDNIGHT)]);
-        world.clock.set(MIDNIGHT);
+        world.set_clock(MIDNIGHT);
         assert_eq!(of_asset(&key.read()), None);
         key.admit("m1", 9);
     });
@@ -98,7 +98,7 @@ pub(super) fn stories(suite: &mut Suite) {
             .with_shadow(true);
         key.update(|config| *config = saved.clone());
         for instant in [NOON, NEXT_MINUTE, MIDNIGHT, MIDNIGHT.after(DAY)] {
-            world.clock.set(instant);
+            world.set_clock(instant);
             assert_eq!(key.read().config, saved, "at {instant}");
         }
         let denied = key.update(|config| config.other = Other::Denied);

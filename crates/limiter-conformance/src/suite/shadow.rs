@@ -7,7 +7,7 @@ use super::prelude::*;
 pub(super) fn stories(suite: &mut Suite) {
     // An enforced key and one in shadow make the same calls. What denies the one marks the call of the other, word for word;
     // their other answers and their counts are the same.
-    suite.story("a_key_in_shadow_is_decided_and_counted_like_any_other", |world| {
+    suite.exact_story("a_key_in_shadow_is_decided_and_counted_like_any_other", |world| {
         let [enforced, shadow] = [("enforced", false), ("shadow", true)].map(|(name, shadow)| {
             let config = named(name).with_global(generous()).with_budget(millionths(45));
             let config = config.with_asset(asset("m1"), requests_per_day(30));

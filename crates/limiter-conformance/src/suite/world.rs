@@ -12,6 +12,7 @@ use super::Source;
 use super::key::Key;
 use crate::Managed;
 use crate::fixtures::{NOON, key_id, limits, millionths, named, output, tokens, workspace};
+use crate::player::PATIENCE;
 use crate::waiting::Wait;
 
 /// A store whose clock stands until the story moves it, and the first admin key of the workspace `home`.
@@ -125,11 +126,18 @@ impl World {
 
     /// Sets the clock to this many milliseconds after noon, or before it.
     pub(super) fn at(&self, ms: i64) {
-        self.clock.set(at_noon_and(ms));
+        self.set_clock(at_noon_and(ms));
     }
 
     pub(super) fn advance(&self, duration: Duration) {
-        self.clock.advance(duration);
+        self.set_clock(self.clock.now().after(duration));
+    }
+
+    /// Sets the clock. Before time passes, a store completes what it has postponed.
+    pub(super) fn set_clock(&self, now: Timestamp) {
+        let unpaid = self.store.flush(PATIENCE).wait();
+        assert!(unpaid.is_nothing(), "the store works: {unpaid}");
+        self.clock.set(now);
     }
 }
 

@@ -5,7 +5,7 @@ use std::env;
 use limiter_conformance::fixtures::{DAY, MINUTE, NOON, limits, named};
 use limiter_core::{
     Charge, Decision, DenialReason, Denied, KeyId, KeyKind, Limits, ManualClock, NewRecord, Plan,
-    PlanUpdate, ReservationError, Thresholds,
+    PlanUpdate, ReservationError, Thresholds, Totals,
 };
 use limiter_memory::{MemoryStore, MemoryStoreBuilder};
 
@@ -127,6 +127,41 @@ fn a_caller_that_returns_again_and_again_takes_no_more_memory() {
     return_for(1_000);
     let grown = return_for(20_000);
     assert!(grown < 4_096, "{grown} bytes more");
+}
+
+/// The store was restored with a lower bound. Those that were counted once went on for as long as they called.
+#[test]
+fn a_bound_that_was_lowered_holds_when_the_windows_have_ended() {
+    let (store, clock) = open(MemoryStore::builder(), per_minute(2), per_day(99));
+    let call_all = |store: &MemoryStore| {
+        (0..10).filter(|name| call(store, &nobody(*name)).is_allowed()).count()
+    };
+    assert_eq!(call_all(&store), 10);
+    let builder = MemoryStore::builder().clock(clock.clone()).most_unregistered(2);
+    let restored = builder.restore(store.snapshot()).expect("it is whole");
+    assert_eq!(call_all(&restored), 10, "nobody is forgotten before the time");
+    clock.set(NOON.after(MINUTE));
+    assert_eq!(call_all(&restored), 2);
+    assert_eq!(restored.unregistered_keys(), 2);
+}
+
+/// It held its place for as long as its reservation could have been open.
+#[test]
+fn a_key_whose_reservation_has_ended_leaves_its_room_to_another() {
+    let (store, clock) =
+        open(MemoryStore::builder().most_unregistered(1), per_minute(2), per_day(99));
+    let id = "r".parse().expect("an id");
+    let reserved = store.reserve(&nobody(0), None, &Charge::request(), &id, DAY).expect("room");
+    assert!(reserved.is_allowed());
+    store.settle(&nobody(0), &id, &Totals::unchanged()).expect("it is open");
+    for minutes in 1..=2 {
+        let denied = call(&store, &nobody(1));
+        let expected =
+            DenialReason::TooManyKeys { most: 1, retry_at: Some(clock.now().after(MINUTE)) };
+        assert_eq!(denied.denied().map(|denied| denied.reason()), Some(&expected), "{minutes}");
+        clock.set(clock.now().after(MINUTE));
+    }
+    assert!(call(&store, &nobody(1)).is_allowed(), "it was remembered for two minutes");
 }
 
 /// Without a limit on anything that it counts, nothing is left of a key once it has called.

@@ -1,7 +1,7 @@
 -- The ledger of a key, by kind: 1 an id that must be new, 2 a reservation that must be new, 3 one that must be as given. It is
--- given an id; how long that is remembered in ms (negative: as before) and two bounds, or a bound and how long an id that it
+-- given an id; how long that is remembered in ms (negative: as long as before) and two bounds, or a bound and how long an id that it
 -- confirms is remembered; then by kind: the id that it confirms or ''; what stands before and after the windows; the
--- entry that must be there, and what takes its place. A reservation comes with its slots, or '': how many sets there are, how long
+-- entry that must be there, and what takes its place ('' if it is to be forgotten). A reservation comes with its slots, or '': how many sets there are, how long
 -- a slot is held in ms, and of each set the number of its key, its level from 0 and the most slots that may be held; and with
 -- their holder. One that is new takes a slot of each set, one that goes on renews those that it still holds, one that ends frees them.
 local order, entries, ended = KEYS[2 * levels + 1], KEYS[2 * levels + 2], KEYS[2 * levels + 3]
@@ -30,12 +30,14 @@ if ledger == 2 and slots ~= '' then
   end)
   open = told
 end
--- Holds a slot. Now and then, and when it is the first, those that have expired are dropped. Should nothing come any more, Redis
--- forgets the set: put off so far each time that it is done rarely.
+-- Holds a slot. Now and then those that have expired are dropped. Should nothing come any more, Redis forgets the set: put off so
+-- far each time that it is done rarely. The first slot does so without asking.
 local function hold(key, held_until, held_for, is_first)
   redis.call('ZADD', key, held_until, holder)
-  if is_first or time[2] % 64 == 0 then redis.call('ZREMRANGEBYSCORE', key, '-inf', now) end
-  if clock_arguments == 0 and redis.call('PTTL', key) < held_for then redis.call('PEXPIRE', key, 2 * held_for + 60000) end
+  if time[2] % 64 == 0 then redis.call('ZREMRANGEBYSCORE', key, '-inf', now) end
+  if clock_arguments == 0 and (is_first or redis.call('PTTL', key) < held_for) then
+    redis.call('PEXPIRE', key, 2 * held_for + 60000)
+  end
 end
 -- Whether the ledger has something else.
 local function is_listed()
@@ -88,13 +90,17 @@ local function remember(identities, spared)
         hold(key, math.min(now + held_for, last), held_for, held_in[key] == 0)
       end)
     end
-  elseif not ends then
-    redis.call('HSET', entries, id, string.sub(entry, 1, 8) .. second)
+  elseif second == '' then -- it is to be forgotten
+    redis.call('HDEL', entries, id)
+    redis.call('ZREM', order, id)
+  elseif string.byte(second) == 0 then -- it goes on
+    redis.call('HSET', entries, id, (ends and struct.pack('<i7', ends) or string.sub(entry, 1, 7)) .. string.sub(entry, 8, 8) .. second)
+    if ends then redis.call('ZADD', order, ends, id) end
     if slots ~= '' then
       each_set(function(key, _, _, held_for)
         local held_until = redis.call('ZSCORE', key, holder)
         if held_until and held_until + 0 > now then
-          local ends_at = struct.unpack('<i7', entry)
+          local ends_at = ends or struct.unpack('<i7', entry)
           hold(key, math.min(now + held_for, ends_at, last), held_for, false)
         end
       end)
@@ -107,7 +113,7 @@ local function remember(identities, spared)
   end
   -- Should the key not be called any more, Redis forgets what has passed: put off so far each time that it is done rarely. By a
   -- manual clock it does not, since that and the life of a Redis key do not fit together.
-  local listed = ledger == 3 and ended or order
+  local listed = ledger == 3 and string.byte(second) ~= 0 and ended or order
   if clock_arguments == 0 and ends and redis.call('PTTL', listed) < life then
     redis.call('PEXPIRE', listed, 2 * life + 60000)
     if entries and redis.call('PTTL', entries) < 2 * life + 60000 then redis.call('PEXPIRE', entries, 2 * life + 60000) end

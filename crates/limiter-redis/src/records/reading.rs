@@ -202,7 +202,7 @@ impl Records {
         Ok(())
     }
 
-    /// Reads a key that nobody registered; `None` if no state of it is stored.
+    /// Reads an unregistered key; `None` if no state of it is stored.
     pub(crate) async fn unregistered(
         &self,
         id: &KeyId,
@@ -240,7 +240,7 @@ impl Records {
         Ok(plan.map_or_else(|| state.clone(), |plan| state.begun_anew(&plan, now)))
     }
 
-    /// The state of a key that nobody registered with the plan with which its group is open, if it is.
+    /// The state of an unregistered key with the plan with which its group is open, if it is.
     async fn latest_unregistered(
         &self,
         id: &KeyId,

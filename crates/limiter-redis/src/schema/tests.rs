@@ -285,7 +285,7 @@ fn bytes_that_no_version_writes_are_no_key() {
     }
 }
 
-/// Both say so in the field of all calls: a group with what plan it is open, and a key that nobody registered its plan.
+/// Both say so in the field of all calls: a group with what plan it is open, and an unregistered key its plan.
 #[test]
 fn open_groups_and_unregistered_keys_are_read_as_they_were_written() {
     let limits = Limits::builder().requests_per_minute(5).build().unwrap();

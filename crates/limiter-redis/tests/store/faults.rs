@@ -19,4 +19,3 @@ mod rights;
 mod sentinel;
 mod slots;
 mod stalled;
-mod worker;

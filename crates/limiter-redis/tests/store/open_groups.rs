@@ -1,10 +1,10 @@
-//! Open groups on a server's own clock: keys that nobody registered expire in Redis, and no others.
+//! Open groups on a server's own clock: unregistered keys expire in Redis, and no others.
 
 use std::time::Duration;
 
 use limiter_core::{
-    Charge, KeyConfig, KeyId, KeyKind, Limits, NewRecord, Plan, PlanUpdate, RequestId, Store,
-    Thresholds, Totals,
+    Charge, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, Plan, PlanUpdate, RequestId,
+    Store, Thresholds, Totals, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 use limiter_test_servers::{fresh_name, shared};
@@ -62,6 +62,27 @@ async fn a_key_that_is_registered_later_does_not_expire() {
     assert!(lives.iter().all(|(_, ms)| *ms == -1), "{lives:?}");
 }
 
+/// A server that lost its data may get a group of the same id in another workspace. Which one a group had was once known for good.
+#[tokio::test]
+async fn a_group_that_comes_back_in_another_workspace_has_the_plan_of_that_one() {
+    let (store, names) = open().await;
+    let call = async |address: &str| {
+        let address: KeyId = address.parse().unwrap();
+        store.check_and_consume(&address, None, &Charge::request()).await.unwrap()
+    };
+    assert!(call("ip/a").await.is_allowed());
+    names.lose();
+    open_in(
+        &common::empty(shared().url()).key_prefix(&names.0).connect().await.unwrap(),
+        "away",
+        1,
+    )
+    .await;
+    let of_plan = |decision: Decision| decision.rules().map(|rule| rule.limit).last();
+    assert_eq!(of_plan(call("ip/b").await), Some(1));
+    assert!(!call("ip/b").await.is_allowed());
+}
+
 /// The first of all reads the workspace of the group too. This process knows the plan, which it has saved.
 #[cfg(feature = "fuzzing")]
 #[tokio::test]
@@ -91,19 +112,33 @@ impl Names {
         let mut life = |name| redis::cmd("PTTL").arg(name).query(&mut connection).unwrap();
         names.map(|name| (name.clone(), life(name))).collect()
     }
+
+    /// Deletes all of them, unseen by the store.
+    fn lose(&self) {
+        let mut connection = redis::Client::open(shared().url()).unwrap().get_connection().unwrap();
+        let pattern = format!("*{}*", self.0);
+        let names: Vec<String> = redis::cmd("KEYS").arg(pattern).query(&mut connection).unwrap();
+        redis::cmd("DEL").arg(names).exec(&mut connection).unwrap();
+    }
 }
 
 /// A store with a group in which each address may make 20 requests a minute.
 async fn open() -> (RedisStore, Names) {
     let prefix = fresh_name("open");
     let store = common::empty(shared().url()).key_prefix(&prefix).connect().await.unwrap();
+    open_in(&store, "home", 20).await;
+    (store, Names(prefix))
+}
+
+/// Opens the group in a workspace, with this many requests a minute for each address.
+async fn open_in(store: &RedisStore, workspace: &str, requests: u64) {
+    let workspace: WorkspaceId = workspace.parse().unwrap();
     let per_minute = |requests| Limits::builder().requests_per_minute(requests).build().unwrap();
-    let plan = PlanUpdate::new("each".parse().unwrap(), Plan::from(per_minute(20)));
-    store.save_plan(&"home".parse().unwrap(), &plan).await.unwrap();
+    let plan = PlanUpdate::new("each".parse().unwrap(), Plan::from(per_minute(requests)));
+    store.save_plan(&workspace, &plan).await.unwrap();
     let config = KeyConfig::named("ip").unwrap().with_open("each".parse().unwrap());
     let group = record("ip", KeyKind::Group, config.with_global(per_minute(99)));
-    store.create(group).await.unwrap();
-    (store, Names(prefix))
+    store.create(NewRecord { workspace, ..group }).await.unwrap();
 }
 
 fn record(id: &str, kind: KeyKind, config: KeyConfig) -> NewRecord {

@@ -35,6 +35,55 @@ fn two_servers_admit_together_exactly_what_the_limit_allows() {
     assert_eq!(servers[1].used_today(&key).0, LIMIT);
 }
 
+/// Thresholds that fire, and what is used, are those of Redis.
+#[test]
+fn two_servers_with_leases_admit_together_exactly_what_the_limit_allows() {
+    const LIMIT: u64 = 3_000;
+    let prefix = fresh_name("leases");
+    let flags = ["--redis", shared().url(), "--redis-prefix", &prefix, "--leases"];
+    let servers = [Running::with(&flags), Running::with(&flags)];
+    let (_, key) = servers[0].member("member", json!({"globalLimits": {"rpd": LIMIT}}));
+    let (allowed, leased) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let (server, key, allowed, leased) = (&servers[number % 2], &key, &allowed, &leased);
+            scope.spawn(move || {
+                loop {
+                    let answer = server.post(key, "/v1/check", &json!({}));
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    let decision = &answer.body;
+                    if decision["outcome"] != "allowed" {
+                        break;
+                    }
+                    allowed.fetch_add(1, Ordering::Relaxed);
+                    leased.fetch_add(u64::from(decision["leased"] == true), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let leased = leased.into_inner();
+    println!("{leased} of {LIMIT} out of leases");
+    assert_eq!(allowed.into_inner(), LIMIT);
+    assert!(leased > LIMIT / 10, "{leased}");
+    assert_eq!(servers[1].used_today(&key).0, LIMIT);
+    let metrics = servers[0].get("", "/metrics").text;
+    assert!(metrics.contains("limiter_lease_decisions_total"), "{metrics}");
+}
+
+/// A minute of the limit would be gone, had it not handed back what it had leased.
+#[test]
+fn a_server_that_is_stopped_hands_its_leases_back() {
+    let prefix = fresh_name("leases-stop");
+    let flags = ["--redis", shared().url(), "--redis-prefix", &prefix];
+    let server = Running::with(&[&flags[..], &["--leases"]].concat());
+    let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 1_000_000}}));
+    for _ in 0..300 {
+        assert_eq!(server.post(&key, "/v1/check", &json!({})).status, 200);
+    }
+    server.stop();
+    assert_eq!(Running::with(&flags).used_today(&key).0, 300);
+}
+
 #[test]
 fn a_restart_on_redis_goes_on() {
     let prefix = fresh_name("restart");

@@ -56,8 +56,14 @@ impl Ledger {
             2 => vec![id, life(random), most(random), most(random), text(random), text(random)],
             _ => {
                 let stored = entries.get(&id).cloned().filter(|_| random.percent(90));
-                let life = if random.percent(30) { Vec::new() } else { life(random) };
-                vec![id, life, Vec::new(), stored.unwrap_or_else(|| text(random)), text(random)]
+                let instead = match text(random) {
+                    entry if entry.is_empty() => entry,
+                    entry => [&[random.one_of(&[GOES_ON, 1, 255])], &entry[..]].concat(),
+                };
+                // What goes on may be remembered as long as before, what ends may not.
+                let as_before = instead.first().is_none_or(|first| *first == GOES_ON);
+                let life = if as_before && random.percent(50) { Vec::new() } else { life(random) };
+                vec![id, life, Vec::new(), stored.unwrap_or_else(|| text(random)), instead]
             }
         };
         Self { kind, given, order, ended, entries }
@@ -138,9 +144,20 @@ impl Ledger {
                     self.ended.drop(&id);
                 }
             }
-            (_, None) => {
-                self.entries.insert(id, [&stored[..8], &given[4]].concat());
+            // It is to be forgotten.
+            _ if given[4].is_empty() => {
+                self.entries.remove(&id);
+                self.order.drop(&id);
             }
+            (_, ends) if given[4][0] == GOES_ON => {
+                let mut entry = [&stored[..8], &given[4]].concat();
+                if let Some(ends) = ends {
+                    entry[..7].copy_from_slice(&ends.to_le_bytes()[..7]);
+                    self.order.put(ends, &id);
+                }
+                self.entries.insert(id, entry);
+            }
+            (_, None) => unreachable!("what ends is remembered for some time"),
             (_, Some(ends)) => {
                 let entry = [&head(ends, LevelSet::NONE), &given[4][..]].concat();
                 self.entries.insert(id.clone(), entry);
@@ -150,6 +167,9 @@ impl Ledger {
         }
     }
 }
+
+/// How the entry begins of a reservation that goes on.
+const GOES_ON: u8 = 0;
 
 impl Times {
     fn random(now: Timestamp, random: &mut Random) -> Self {

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use limiter_core::{Charge, KeyConfig, KeyId, KeyKind, Limits, Store, Unit};
 use limiter_redis::RedisStore;
 use limiter_test_servers::RedisServer;
+use limiter_test_servers::worker::{Worker, ready, say};
 use tokio::task::JoinSet;
 
 use super::load::{connect, create, create_a};
-use super::worker::{Worker, ready, say};
 
 #[tokio::test]
 async fn two_processes_admit_exactly_the_limit_of_requests() {

@@ -13,7 +13,7 @@ use limiter_redis::RedisStore;
 use limiter_test_servers::{RedisServer, until_async};
 use tokio::task::JoinSet;
 
-use super::load::{connect, patient, whole};
+use super::load::{connect, create, patient, whole};
 use super::lost_replies::Scene;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,6 +263,28 @@ async fn an_idle_key_leaves_nothing_that_has_passed() {
     assert_eq!(server.text(&["PTTL", "limiter:k:{busy}"]), "-1");
 }
 
+/// The set once lived for 30 days, whoever had held a slot of it last.
+#[tokio::test]
+async fn a_set_of_slots_expires_soon_after_the_last_of_them() {
+    let server = RedisServer::run();
+    let bounds = LedgerBounds { slots: Duration::from_secs(600), ..LedgerBounds::default() };
+    let store = patient(server.url()).ledger_bounds(bounds).connect().await.unwrap();
+    let limits = Limits::builder().parallel(5).build().unwrap();
+    let config = KeyConfig::named("busy").unwrap().with_global(limits);
+    create(&store, "busy", config).await;
+    let mut lives = Vec::new();
+    for seconds in [10, 20, 3_600] {
+        let ttl = Duration::from_secs(seconds);
+        assert!(reserve(&store, &format!("r{seconds}"), ttl).await.unwrap().is_allowed());
+        let left_ms: u64 = server.text(&["PTTL", SLOTS]).parse().expect("it has a life");
+        lives.push(left_ms);
+    }
+    println!("after slots of 10, 20 and 600 s, the set lives for {lives:?} ms");
+    assert!((75_000..=80_000).contains(&lives[0]), "{lives:?}");
+    assert!((75_000..=80_000).contains(&lives[1]), "it lives long enough: {lives:?}");
+    assert!((1_250_000..=1_260_000).contains(&lives[2]), "no slot is held for longer: {lives:?}");
+}
+
 /// An ended reservation is remembered for a short time: the Redis keys live on for an open one of the same key.
 #[tokio::test]
 async fn a_long_reservation_outlives_the_end_of_a_short_one() {
@@ -373,6 +395,7 @@ const CALLS: u64 = 40;
 /// Each breaks the connection that all calls share.
 const LOSSES: u64 = 21;
 const RESERVATIONS: &str = "limiter:r:{busy}";
+const SLOTS: &str = "limiter:s:{busy}//g";
 const OPEN: &str = "limiter:o:{busy}";
 const ENDED: &str = "limiter:e:{busy}";
 const CHECKS: &str = "limiter:c:{busy}";

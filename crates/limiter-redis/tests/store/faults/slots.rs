@@ -11,11 +11,11 @@ use limiter_core::{
 };
 use limiter_redis::RedisStore;
 use limiter_test_servers::RedisServer;
+use limiter_test_servers::worker::{Worker, ready, say};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::load::{create, create_a, patient};
-use super::worker::{Worker, ready, say};
 
 #[tokio::test]
 async fn callers_that_are_killed_leak_no_slot_and_open_none_too_many() {

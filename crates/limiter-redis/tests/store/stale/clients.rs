@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Crossing, DayHistory, Decision, KeyDigest, KeyId, KeyName, KeyRecord,
-    KeyRotation, KeyUpdate, KeysError, Listener, NewRecord, Page, PlanName, PlanRecord, PlanUpdate,
-    RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, Totals, UpdatedKey,
-    Usage, WorkspaceId, async_trait,
+    AssetId, Charge, Crossing, DayHistory, Decision, Grant, GrantTerms, KeyDigest, KeyId, KeyName,
+    KeyRecord, KeyRotation, KeyUpdate, KeysError, Listener, NewRecord, Page, PlanName, PlanRecord,
+    PlanUpdate, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, Totals,
+    UpdatedKey, Usage, WorkspaceId, async_trait,
 };
 use limiter_redis::RedisStore;
 use parking_lot::Mutex;
@@ -135,6 +135,25 @@ impl Store for Clients {
 
     async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.next().cancel(key, id).await
+    }
+
+    async fn grant(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        terms: &GrantTerms,
+        id: &RequestId,
+    ) -> Result<Option<Grant>, StoreError> {
+        self.next().grant(key, asset, terms, id).await
+    }
+
+    async fn hand_back(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        used: &Charge,
+    ) -> Result<(), StoreError> {
+        self.next().hand_back(key, id, used).await
     }
 
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
