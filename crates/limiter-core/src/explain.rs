@@ -7,7 +7,7 @@ use crate::decision::{Allowed, Decision};
 use crate::denied::{DenialReason, Denied, LimitExceeded};
 use crate::evaluate;
 use crate::levels::{LevelSet, Levels, LevelsMut};
-use crate::names::KeyId;
+use crate::names::{AssetId, KeyId};
 use crate::parallel::Parallel;
 use crate::prepare::{self, Committed, Plan};
 use crate::state::KeyState;
@@ -162,7 +162,7 @@ fn first(levels: LevelSet, of: LevelSet) -> Option<usize> {
 /// Returns the first instant at which these levels would admit the charge if nothing else were consumed.
 ///
 /// Only the end of a window or the expiry of a slot makes room, so that each is tried in full: by then a pending limit may
-/// be in force, or a level may have expired.
+/// be in force, a level may have expired, or an unregistered key may begin anew.
 fn retry_at(
     levels: &Levels<'_>,
     charge: &Charge,
@@ -171,7 +171,7 @@ fn retry_at(
 ) -> Option<Timestamp> {
     let (key, asset, parallel) = (levels.key, levels.asset, levels.parallel);
     let states = levels.states.iter();
-    let mut states: Vec<_> = states.map(|state| state.relevant_to(state.locate(asset))).collect();
+    let mut states: Vec<_> = states.map(|state| relevant_part(state, asset)).collect();
     let mut levels = LevelsMut::new(key, asset, &mut states);
     let rebase = prepare::rebase(&levels.as_ref(), now);
     if let Some(rebase) = rebase {
@@ -186,11 +186,19 @@ fn retry_at(
     let admits = |at: &Timestamp| {
         let parallel: SmallVec<[Parallel; 2]> =
             parallel.iter().map(|limit| limit.at(*at)).collect();
-        let levels = levels.reserving(&parallel);
+        let states: SmallVec<[_; KeyId::MAX_SEGMENTS]> =
+            levels.states.iter().map(|state| state.as_found_at(*at)).collect();
+        let states = states.iter().map(AsRef::as_ref);
+        let levels = Levels { parallel: &parallel, ..Levels::new(key, asset, states) };
         denial_but_for_rules(&levels, *at).is_none() && {
             let rules = Plan::at(&levels, *at).rules(&levels, by);
             rules.violated_by(charge).next().is_none()
         }
     };
     instants.into_iter().find(admits)
+}
+
+/// Copies what a call of this asset depends on. Whether an unregistered key begins anew depends on all of it.
+fn relevant_part(state: &KeyState, asset: Option<&AssetId>) -> KeyState {
+    if state.is_registered() { state.relevant_to(state.locate(asset)) } else { state.clone() }
 }

@@ -3,6 +3,8 @@
 //! The state of such a key begins with its first call, and is worth nothing when its windows have ended: a store keeps it at
 //! least until then, and no caller can tell whether it still has it.
 
+use std::borrow::Cow;
+
 use crate::clock::Timestamp;
 use crate::config::{KeyConfig, KeyKind, Other};
 use crate::error::InvalidValue;
@@ -35,6 +37,18 @@ impl KeyState {
     pub fn begun_anew(&self, plan: &StoredPlan, now: Timestamp) -> Self {
         // The windows that have admitted reservations are not found again.
         Self::unregistered(plan, now).numbered_after(self.generations()).with_slots_of(self)
+    }
+
+    /// Returns the state that a call at `now` finds if none comes before: an unregistered key that is over has begun anew, with
+    /// all limits in force that it has taken from its plan.
+    pub(crate) fn as_found_at(&self, now: Timestamp) -> Cow<'_, Self> {
+        if !self.begins_anew(now) {
+            return Cow::Borrowed(self);
+        }
+        let (global, assets, other) = self.configured();
+        let time_zone = self.time_zone().clone();
+        let config = KeyConfig { global, assets, other, time_zone, ..KeyConfig::of_unregistered() };
+        Cow::Owned(Self::new(self.kind(), &config, self.thresholds(), now))
     }
 
     /// Returns whether it makes a difference that an unregistered key which is over begins anew: its windows are others at `now`.
@@ -184,6 +198,33 @@ mod tests {
         assert_eq!(crossed.iter().map(|it| it.group.clone()).collect::<Vec<_>>(), [key.group()]);
         let json = serde_json::to_value(&decision).unwrap();
         assert_eq!(json["crossed"], serde_json::json!([]));
+    }
+
+    /// A window begins with the limits of now, so that the pending one would come an hour later: but the key is forgotten.
+    #[test]
+    fn a_caller_is_not_told_to_retry_when_the_changed_plan_would_deny_it() {
+        let minute = Limits::builder().requests_per_minute(1);
+        for (hourly, retry_ms) in [(1, Some(60_000)), (0, None)] {
+            let mut state = KeyState::unregistered(&plan(minute.clone()), NOON);
+            assert!(call(&mut state, NOON));
+            let limits = Limits::builder().requests_per_hour(hourly);
+            let update = PlanUpdate::new(
+                "free".parse().unwrap(),
+                Plan::default().with_global(limits.build().unwrap()),
+            );
+            let changed = StoredPlan::updated(
+                Some(&plan(minute.clone())),
+                &"w".parse().unwrap(),
+                &update,
+                NOON,
+            );
+            let mut state = state.take(&KeyConfig::of_unregistered(), &changed, NOON).after;
+            let key = "ip/a".parse().unwrap();
+            let located = state.locate(None);
+            let decision = evaluate::charge(&mut state, &key, located, &Charge::request(), NOON);
+            let retry_at = decision.denied().unwrap().retry_at();
+            assert_eq!(retry_at, retry_ms.map(|ms| NOON.after(Duration::from_millis(ms))));
+        }
     }
 
     #[test]

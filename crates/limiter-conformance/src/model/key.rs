@@ -292,6 +292,35 @@ impl Key {
         self.is_registered
     }
 
+    /// Returns what a call finds if none comes before: one that nobody registered begins again when it has ended, with all that
+    /// is configured and nothing used.
+    pub(super) fn found_at(&self, now: i64) -> Self {
+        let mut found = self.clone();
+        if self.is_registered || !self.has_ended(now) {
+            return found;
+        }
+        let configured = |name: &ScopeName| {
+            let limits = self.scopes.get(name).map(Scope::configured);
+            limits.unwrap_or_default()
+        };
+        let listed = self.listed.iter();
+        let holds = Holds {
+            global: configured(&ScopeName::Global),
+            assets: listed
+                .map(|asset| (asset.clone(), configured(&ScopeName::Asset(asset.clone()))))
+                .collect(),
+            other: configured(&ScopeName::Other),
+            denies_other: self.denies_other,
+            zone: self.zone.clone(),
+            thresholds: self.thresholds.clone(),
+        };
+        found.scopes.clear();
+        found.begin(ScopeName::Global, now);
+        found.configure(&holds, Manner::AtOnce, now);
+        found.slots = self.slots.clone();
+        found
+    }
+
     /// Takes over what an earlier state had remembered. Where all of it is for a time that has passed, it is not specified whether
     /// it holds again after a step back.
     pub(super) fn find_forgotten(&mut self, gone: &Self) {

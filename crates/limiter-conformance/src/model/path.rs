@@ -263,6 +263,9 @@ impl Path {
         };
         let ends: BTreeSet<i64> = keys.flat_map(|(_, key)| ends(key)).collect();
         ends.into_iter().find(|&end| {
+            let levels = path.levels.iter();
+            let found = levels.map(|(name, key)| (name.clone(), key.found_at(end))).collect();
+            let path = Self { levels: found, ..path.clone() };
             path.denial_but_for_rules(end).is_none() && path.violated(call, by, end).is_empty()
         })
     }
