@@ -3,6 +3,7 @@
 mod flags;
 mod origins;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -10,18 +11,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use axum::http::Uri;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, Args, FromArgMatches};
 use limiter::__private::Object;
-use limiter::{AccessKey, InvalidValue, PriceTable, Thresholds, WorkspaceId};
+use limiter::{AccessKey, Effective, InvalidValue, PriceTable, Thresholds, WorkspaceId};
 use limiter_tower::Dialect;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use crate::apply::{Manner, Wanted};
 use crate::bounds::Bounds;
 use crate::models::{Model, Models};
 
-use self::flags::Flags;
+use self::flags::{Flags, Subcommand};
 pub use self::origins::Origin;
 
 /// The settings of a server, as flags, as environment variables and in a file.
@@ -126,6 +128,10 @@ pub struct Settings {
     #[arg(skip)]
     prices: PriceTable,
 
+    /// The plans, groups and keys that `apply` brings to the store. A server does not read them.
+    #[arg(skip)]
+    pub(crate) workspaces: BTreeMap<WorkspaceId, Wanted>,
+
     /// The access key of the workspace's admin, from the environment alone: everybody on a machine sees the flags of its
     /// processes. Made at the first start by default.
     #[arg(skip)]
@@ -167,14 +173,42 @@ pub enum ConfigError {
     AdminKey(#[source] InvalidValue),
 }
 
-impl Settings {
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// To serve.
+    Serve(Settings),
+    /// To bring the plans, groups and keys of a file to the store.
+    Apply(Settings, Manner),
+    /// To show how the store differs from a file.
+    Diff(Settings),
+}
+
+impl Command {
     /// From the command line, the environment and the file that they name. `--help` and mistakes end the process.
     ///
     /// # Errors
     /// [`ConfigError`], each with a sentence of what to do.
     pub fn from_command_line() -> Result<Self, ConfigError> {
-        let matches = Flags::command_for_update().get_matches();
-        let file = match matches.get_one::<PathBuf>("config") {
+        let matches = flags::command().get_matches();
+        let subcommand = Subcommand::of(&matches);
+        let settings = Settings::of(&matches, subcommand.as_ref().map(Subcommand::file))?;
+        Ok(match subcommand {
+            None => Self::Serve(settings),
+            Some(Subcommand::Apply { dry_run, now, .. }) => {
+                let effective = if now { Effective::Now } else { Effective::Next };
+                Self::Apply(settings, Manner { dry_run, effective })
+            }
+            Some(Subcommand::Diff { .. }) => Self::Diff(settings),
+        })
+    }
+}
+
+impl Settings {
+    /// From the flags, the environment and the file of a subcommand, or else the one that they name.
+    fn of(matches: &ArgMatches, file: Option<&PathBuf>) -> Result<Self, ConfigError> {
+        let file = match file.or_else(|| matches.get_one::<PathBuf>("config")) {
             None => Self::default(),
             Some(path) => match fs::read_to_string(path) {
                 Ok(text) => Self::parse(path, &text)?,
@@ -182,7 +216,7 @@ impl Settings {
             },
         };
         let variable = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
-        file.overridden_by(&matches, variable(ADMIN_KEY), variable(WEBHOOK_SECRET))
+        file.overridden_by(matches, variable(ADMIN_KEY), variable(WEBHOOK_SECRET))
     }
 
     /// Reads a file, in TOML.
@@ -268,6 +302,7 @@ impl Default for Settings {
             bounds: Bounds::default(),
             models: Models::built_in(),
             prices: PriceTable::default(),
+            workspaces: BTreeMap::new(),
             admin_key: None,
             webhook_secret: Zeroizing::default(),
         }
@@ -370,8 +405,7 @@ pub(crate) mod tests {
     use super::*;
 
     fn read(arguments: &[&str], file: &str, secret: &str) -> Result<Settings, ConfigError> {
-        let (arguments, command) =
-            ([&["limiter-server"], arguments].concat(), Flags::command_for_update());
+        let (arguments, command) = ([&["limiter-server"], arguments].concat(), flags::command());
         // The flags do not contradict each other.
         command.clone().debug_assert();
         let matches = command.try_get_matches_from(arguments).unwrap();
@@ -471,7 +505,7 @@ pub(crate) mod tests {
         let shown = format!("{:?}", settings(&flags, ""));
         assert!(shown.contains("example.com"), "{shown}");
         assert!(!shown.contains("secret of") && !shown.contains("password"), "{shown}");
-        let matches = Flags::command_for_update().get_matches_from(["limiter-server"]);
+        let matches = flags::command().get_matches_from(["limiter-server"]);
         let error = Settings::default().overridden_by(&matches, Some("too-short".into()), None);
         assert!(!format!("{:?}", error.unwrap_err()).contains("too-short"));
     }

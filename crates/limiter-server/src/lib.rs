@@ -22,9 +22,13 @@
 //! [`serve`] accepts it. The guard ([`guarded`]) applies the bounds, counts it and logs it. `routes` leads it to `wire` (the paths
 //! of the SDK), `engine_api` (`/v1`) or `gateway` (the APIs of OpenAI and Anthropic), which call the limiter. No rule is
 //! written here; headers and problem details are those of `limiter_tower`.
+//!
+//! # Configuration as code
+//! [`apply`] compares the plans, groups and keys of a file with those of a store, shows the changes, and makes them.
 
 mod admission;
 mod app;
+mod apply;
 mod auth;
 mod body;
 mod bounds;
@@ -60,8 +64,9 @@ mod welcome;
 mod wire;
 mod workers;
 
+pub use apply::{Applied, ApplyError, Manner, apply};
 pub use bounds::Bounds;
-pub use config::{ConfigError, Origin, Settings};
+pub use config::{Command, ConfigError, Origin, Settings};
 pub use engine::StartError;
 pub use guard::guarded;
 pub use limiter_tower::Dialect;

@@ -6,23 +6,66 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use limiter::__private::with_causes;
-use limiter_server::{Server, Settings, StartError};
+use limiter_server::{Applied, Command, Manner, Server, Settings, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    match start() {
-        Ok(()) => ExitCode::SUCCESS,
+    let command = Command::from_command_line();
+    let failure = match &command {
+        Ok(Command::Diff(_)) => ExitCode::from(TROUBLE),
+        _ => ExitCode::FAILURE,
+    };
+    match command.map_err(Into::into).and_then(start) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("limiter-server: {}", with_causes(error.as_ref()));
-            ExitCode::FAILURE
+            failure
         }
     }
 }
 
-fn start() -> Result<(), Box<dyn Error>> {
-    let settings = Settings::from_command_line()?;
-    start_logging(&settings)?;
+fn start(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        Command::Apply(settings, manner) => {
+            let applied = apply(&settings, manner)?;
+            say(&summary(&applied, manner.dry_run))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Diff(settings) => {
+            let mut manner = Manner::default();
+            manner.dry_run = true;
+            let applied = apply(&settings, manner)?;
+            say(&summary(&applied, true))?;
+            Ok(if applied.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Serve(settings) => serve(settings).map(|()| ExitCode::SUCCESS),
+        _ => Err("the command is unknown".into()),
+    }
+}
+
+/// Brings the plans, groups and keys of a file to the store, or shows the changes only.
+fn apply(settings: &Settings, manner: Manner) -> Result<Applied, Box<dyn Error>> {
+    // Standard output has a line for each change.
+    let log = Some(settings.log.as_str()).filter(|log| *log != Settings::default().log);
+    start_logging(settings, log.unwrap_or("warn"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok(runtime.block_on(limiter_server::apply(settings, manner, &mut io::stdout()))?)
+}
+
+fn summary(applied: &Applied, is_shown_only: bool) -> String {
+    let Applied { created, changed, left_alone, not_named, .. } = applied;
+    let (create, change) =
+        if is_shown_only { ("to create", "to change") } else { ("created", "changed") };
+    let not_named = match not_named {
+        0 => String::new(),
+        count => format!("; {count} that the file does not name stay as they are"),
+    };
+    format!("{created} {create}, {changed} {change}, {left_alone} left alone{not_named}")
+}
+
+fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
+    start_logging(&settings, &settings.log)?;
     raise_file_limit();
     // Results of other threads arrive in the global queue. With the default interval of 61, they would wait for
     // thousands of new requests under constant load.
@@ -62,9 +105,9 @@ fn say(welcome: &str) -> io::Result<()> {
 }
 
 /// Logs go to standard error, so that standard output has the welcome alone.
-fn start_logging(settings: &Settings) -> Result<(), Box<dyn Error>> {
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|error| format!("{:?} is not a log filter: {error}", settings.log))?;
+fn start_logging(settings: &Settings, log: &str) -> Result<(), Box<dyn Error>> {
+    let filter =
+        EnvFilter::try_new(log).map_err(|error| format!("{log:?} is not a log filter: {error}"))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     if settings.log_json {
         logs.json().init();
@@ -83,5 +126,8 @@ fn raise_file_limit() {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
+
+/// The exit status of `diff` after an error, as that of diff(1).
+const TROUBLE: u8 = 2;
 
 const NO_SIGNALS: &str = "the server cannot wait for SIGTERM and SIGINT";

@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use self::listed::{Message, variants};
 use crate::app::App;
+use crate::apply::ApplyError;
 use crate::bounds::Bounds;
 use crate::config::ConfigError;
 use crate::engine::{Backing, StartError};
@@ -51,7 +52,17 @@ fn errors() -> Vec<Message> {
         Stopped,
         Failed { failure: "the failure".into(), source: cause().into() },
     });
-    [config, state, start].concat()
+    let apply = variants!(ApplyError {
+        NoStore,
+        Nothing,
+        InUse(file()),
+        State(StateError::InUse(file())),
+        Redis(cause().into()),
+        Contradictions(vec!["acme: \"ci\" is a group: choose another name".into()]),
+        Failed { what: "creating key \"ci\"".into(), source: cause().into() },
+        Output(cause()),
+    });
+    [config, state, start, apply].concat()
 }
 
 /// The messages of refused requests.

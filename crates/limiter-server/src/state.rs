@@ -137,6 +137,19 @@ impl StateFile {
         Ok((state, store))
     }
 
+    /// Restores the content of the file, which stays as it is, even while a server uses it. Without a file, the store is empty.
+    pub(crate) fn read(
+        path: &Path,
+        builder: MemoryStoreBuilder,
+    ) -> Result<MemoryStore, StateError> {
+        let bytes = match std::fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(builder.build()),
+            read => read.map_err(StateError::failed(path, "read"))?,
+        };
+        let (snapshot, changes) = read(path, &bytes)?;
+        builder.restore_with(snapshot, changes).map_err(StateError::failed(path, "restored"))
+    }
+
     /// Saves the engine as it is now. A reader of the file sees this state or the one before, never a part of one.
     pub(crate) fn save(&self, store: &MemoryStore) -> Result<(), StateError> {
         let _one_at_a_time = self.0.saving.lock();

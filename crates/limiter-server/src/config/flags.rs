@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, Parser};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand as _};
 
 use super::Settings;
 
@@ -21,6 +21,48 @@ pub(super) struct Flags {
 
     #[command(flatten)]
     pub(super) settings: Settings,
+}
+
+/// Returns the command line. All flags are optional in it, since the file may have them.
+pub(super) fn command() -> Command {
+    Subcommand::augment_subcommands(Flags::command_for_update())
+}
+
+// What to do instead of serving. A doc comment would replace that of the flags in --help.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(super) enum Subcommand {
+    /// Bring the plans, groups and keys of a file to Redis or to a state file
+    ///
+    /// Prints each change, with the old and the new value and when it takes effect, then makes them. What the file does not name
+    /// stays as it is, and a second run changes nothing. Give --redis or --state before the word apply, or in the file.
+    Apply {
+        /// The configuration file, with a table [workspaces.NAME]
+        file: PathBuf,
+        /// Only print the changes
+        #[arg(long)]
+        dry_run: bool,
+        /// Changed limits take effect at once, and not with the next window of their kind
+        #[arg(long)]
+        now: bool,
+    },
+    /// Print how the store differs from a file; the exit status is 1 if it does, and 2 after an error
+    Diff {
+        /// The configuration file, with a table [workspaces.NAME]
+        file: PathBuf,
+    },
+}
+
+impl Subcommand {
+    pub(super) fn of(matches: &ArgMatches) -> Option<Self> {
+        matches.subcommand_name()?;
+        Some(Self::from_arg_matches(matches).unwrap_or_else(|error| error.exit()))
+    }
+
+    pub(super) const fn file(&self) -> &PathBuf {
+        match self {
+            Self::Apply { file, .. } | Self::Diff { file } => file,
+        }
+    }
 }
 
 /// Leaves the bounds to the long help.
@@ -44,6 +86,7 @@ Try it:
   limiter-server --state keys.json                      the same, kept over restarts
   limiter-server --redis redis://127.0.0.1:6379         shared by all servers on this Redis
   limiter-server --config limiter-server.toml           with models of your own
+  limiter-server apply company.toml --dry-run           what would change in Redis or the state file of company.toml
 
 Paths:
   /sdk/api-keys, /v2/models, /api/v2/execute            what the aiXplain SDK calls

@@ -1,5 +1,6 @@
 //! The service as its clients meet it: the real binary on a free port, over HTTP, in memory and on Redis.
 
+mod apply;
 mod bounds;
 mod connections;
 mod cors;
