@@ -4,6 +4,7 @@ mod apply;
 mod bounds;
 mod connections;
 mod cors;
+mod dashboard;
 mod echo;
 mod engine;
 mod gateway;
