@@ -128,7 +128,7 @@ pub struct Settings {
     #[arg(skip)]
     prices: PriceTable,
 
-    /// The plans, groups and keys that `apply` brings to the store. A server does not read them.
+    /// The plans, groups and keys that `apply` brings to the store. A server leaves them to it.
     #[arg(skip)]
     pub(crate) workspaces: BTreeMap<WorkspaceId, Wanted>,
 
@@ -179,29 +179,60 @@ pub enum ConfigError {
 pub enum Command {
     /// To serve.
     Serve(Settings),
-    /// To bring the plans, groups and keys of a file to the store.
+    /// To bring the plans, groups and keys of a file to the store, or to show how the store differs from it.
     Apply(Settings, Manner),
-    /// To show how the store differs from a file.
-    Diff(Settings),
 }
 
-impl Command {
-    /// From the command line, the environment and the file that they name. `--help` and mistakes end the process.
+/// A command line, before the file that it names is read.
+#[derive(Clone, Debug)]
+pub struct CommandLine {
+    matches: ArgMatches,
+    subcommand: Option<Subcommand>,
+}
+
+impl CommandLine {
+    /// Reads the arguments of this process. `--help` and mistakes end the process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let matches = flags::command().get_matches();
+        Self { subcommand: Subcommand::of(&matches), matches }
+    }
+
+    /// Returns the exit status after an error: that of `diff` is 2, since 1 is for differences.
+    #[must_use]
+    pub const fn status_of_errors(&self) -> u8 {
+        match self.subcommand {
+            Some(Subcommand::Diff { .. }) => 2,
+            _ => 1,
+        }
+    }
+
+    /// Reads the file and the environment.
     ///
     /// # Errors
     /// [`ConfigError`], each with a sentence of what to do.
-    pub fn from_command_line() -> Result<Self, ConfigError> {
-        let matches = flags::command().get_matches();
-        let subcommand = Subcommand::of(&matches);
-        let settings = Settings::of(&matches, subcommand.as_ref().map(Subcommand::file))?;
-        Ok(match subcommand {
-            None => Self::Serve(settings),
+    pub fn command(&self) -> Result<Command, ConfigError> {
+        let file = self.subcommand.as_ref().map(Subcommand::file);
+        let settings = Settings::of(&self.matches, file)?;
+        Ok(match self.subcommand {
+            None => {
+                settings.check_webhook()?;
+                Command::Serve(settings)
+            }
             Some(Subcommand::Apply { dry_run, now, .. }) => {
                 let effective = if now { Effective::Now } else { Effective::Next };
-                Self::Apply(settings, Manner { dry_run, effective })
+                Command::Apply(settings, Manner { dry_run, effective })
             }
-            Some(Subcommand::Diff { .. }) => Self::Diff(settings),
+            Some(Subcommand::Diff { .. }) => {
+                Command::Apply(settings, Manner { dry_run: true, ..Manner::default() })
+            }
         })
+    }
+
+    /// Returns whether the exit status tells of differences.
+    #[must_use]
+    pub const fn is_diff(&self) -> bool {
+        matches!(self.subcommand, Some(Subcommand::Diff { .. }))
     }
 }
 
@@ -267,6 +298,13 @@ impl Settings {
                 "--leases saves round trips to Redis, and the engine in memory makes none: leave it out, or set --redis",
             );
         }
+        self.bounds.check()?;
+        Models::new(self.models.clone()).map(|_| ())
+    }
+
+    /// Checks what a server needs to sign events. Who reviews the file need not have the secret.
+    fn check_webhook(&self) -> Result<(), ConfigError> {
+        let wrong = |message: &str| Err(ConfigError::Setting(message.to_owned()));
         if let Some(url) = &self.webhook {
             if http_url(url).is_none() {
                 return wrong("--webhook must be an http:// or https:// URL with a host");
@@ -277,8 +315,7 @@ impl Settings {
                 );
             }
         }
-        self.bounds.check()?;
-        Models::new(self.models.clone()).map(|_| ())
+        Ok(())
     }
 }
 
@@ -410,7 +447,8 @@ pub(crate) mod tests {
         command.clone().debug_assert();
         let matches = command.try_get_matches_from(arguments).unwrap();
         let file = Settings::parse("test.toml".as_ref(), file)?;
-        file.overridden_by(&matches, None, Some(secret.to_owned()))
+        let settings = file.overridden_by(&matches, None, Some(secret.to_owned()))?;
+        settings.check_webhook().map(|()| settings)
     }
 
     fn settings(arguments: &[&str], file: &str) -> Settings {

@@ -66,7 +66,7 @@ mod workers;
 
 pub use apply::{Applied, ApplyError, Manner, apply};
 pub use bounds::Bounds;
-pub use config::{Command, ConfigError, Origin, Settings};
+pub use config::{Command, CommandLine, ConfigError, Origin, Settings};
 pub use engine::StartError;
 pub use guard::guarded;
 pub use limiter_tower::Dialect;

@@ -6,47 +6,37 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use limiter::__private::with_causes;
-use limiter_server::{Applied, Command, Manner, Server, Settings, StartError};
+use limiter_server::{Applied, Command, CommandLine, Manner, Server, Settings, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let command = Command::from_command_line();
-    let failure = match &command {
-        Ok(Command::Diff(_)) => ExitCode::from(TROUBLE),
-        _ => ExitCode::FAILURE,
-    };
-    match command.map_err(Into::into).and_then(start) {
+    let line = CommandLine::of_process();
+    match start(&line) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("limiter-server: {}", with_causes(error.as_ref()));
-            failure
+            ExitCode::from(line.status_of_errors())
         }
     }
 }
 
-fn start(command: Command) -> Result<ExitCode, Box<dyn Error>> {
-    match command {
+fn start(line: &CommandLine) -> Result<ExitCode, Box<dyn Error>> {
+    match line.command()? {
+        Command::Serve(settings) => serve(settings).map(|()| ExitCode::SUCCESS),
         Command::Apply(settings, manner) => {
             let applied = apply(&settings, manner)?;
             say(&summary(&applied, manner.dry_run))?;
-            Ok(ExitCode::SUCCESS)
+            let differs = line.is_diff() && !applied.is_same();
+            Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
-        Command::Diff(settings) => {
-            let mut manner = Manner::default();
-            manner.dry_run = true;
-            let applied = apply(&settings, manner)?;
-            say(&summary(&applied, true))?;
-            Ok(if applied.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
-        Command::Serve(settings) => serve(settings).map(|()| ExitCode::SUCCESS),
-        _ => Err("the command is unknown".into()),
+        _ => Err("this command is not known".into()),
     }
 }
 
 /// Brings the plans, groups and keys of a file to the store, or shows the changes only.
 fn apply(settings: &Settings, manner: Manner) -> Result<Applied, Box<dyn Error>> {
-    // Standard output has a line for each change.
+    // Standard output has a line for each change: the log need not have it too, unless it is asked for.
     let log = Some(settings.log.as_str()).filter(|log| *log != Settings::default().log);
     start_logging(settings, log.unwrap_or("warn"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -126,8 +116,5 @@ fn raise_file_limit() {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
-
-/// The exit status of `diff` after an error, as that of diff(1).
-const TROUBLE: u8 = 2;
 
 const NO_SIGNALS: &str = "the server cannot wait for SIGTERM and SIGINT";

@@ -113,6 +113,21 @@ impl StateFile {
         path: &Path,
         builder: MemoryStoreBuilder,
     ) -> Result<(Self, MemoryStore), StateError> {
+        Self::restore(path, |file| builder.journal(file))
+    }
+
+    /// The same for a store whose changes reach the file with the next save: all of them, or none.
+    pub(crate) fn open_for_one_save(
+        path: &Path,
+        builder: MemoryStoreBuilder,
+    ) -> Result<(Self, MemoryStore), StateError> {
+        Self::restore(path, |_| builder)
+    }
+
+    fn restore(
+        path: &Path,
+        builder: impl FnOnce(Self) -> MemoryStoreBuilder,
+    ) -> Result<(Self, MemoryStore), StateError> {
         let (path, mut file) = target::take(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(StateError::failed(&path, "read"))?;
@@ -128,8 +143,7 @@ impl StateFile {
         });
         let (saving, trouble) = (Mutex::default(), Mutex::default());
         let state = Self(Arc::new(Shared { path: path.clone(), saving, log, trouble }));
-        let store = builder
-            .journal(state.clone())
+        let store = builder(state.clone())
             .restore_with(snapshot, changes)
             .map_err(StateError::failed(&path, "restored, and is left as it is"))?;
         // Save at once, to find a file that cannot be written early, and to drop a change that a crash cut off.

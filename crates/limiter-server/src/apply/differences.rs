@@ -1,6 +1,6 @@
 //! The differences between two configurations, field by field, and when each takes effect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use limiter::Effective;
@@ -24,6 +24,8 @@ enum Effect {
     /// The next minute, hour, day, week or month.
     WithTheNext(&'static str),
     WithEachNextWindow,
+    /// Each limit with the next of its windows.
+    AsTheLimits,
 }
 
 /// Returns the differences, in the order of the fields' names.
@@ -33,9 +35,9 @@ pub(super) fn between<T: Serialize>(
     effective: Effective,
 ) -> serde_json::Result<Vec<Difference>> {
     let (mut from, mut to) = (BTreeMap::new(), BTreeMap::new());
-    flatten(String::new(), &serde_json::to_value(before)?, &mut from);
-    flatten(String::new(), &serde_json::to_value(after)?, &mut to);
-    let fields: std::collections::BTreeSet<&String> = from.keys().chain(to.keys()).collect();
+    flatten(&mut Vec::new(), &serde_json::to_value(before)?, &mut from);
+    flatten(&mut Vec::new(), &serde_json::to_value(after)?, &mut to);
+    let fields: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
     let differences = fields.into_iter().filter(|field| from.get(*field) != to.get(*field));
     Ok(differences
         .map(|field| Difference {
@@ -48,22 +50,35 @@ pub(super) fn between<T: Serialize>(
 }
 
 /// Lists the fields of an object, those of its parts by their paths. What is empty or null is not there.
-fn flatten(path: String, value: &Value, fields: &mut BTreeMap<String, String>) {
+fn flatten<'a>(path: &mut Vec<&'a str>, value: &'a Value, fields: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(object) => {
-            // To be listed without limits means something for an asset.
-            if path.starts_with(ASSETS) && path.matches('.').count() == 1 {
-                fields.insert(path.clone(), "listed".to_owned());
+            // An asset without limits is listed all the same.
+            if matches!(path[..], ["assets", _]) {
+                fields.insert(shown(path), "listed".to_owned());
             }
             for (name, value) in object {
-                let dot = if path.is_empty() { "" } else { "." };
-                flatten(format!("{path}{dot}{name}"), value, fields);
+                path.push(name);
+                flatten(path, value, fields);
+                path.pop();
             }
         }
         Value::Null | Value::Bool(false) => {}
-        Value::String(text) => drop(fields.insert(path, text.clone())),
-        other => drop(fields.insert(path, other.to_string())),
+        Value::String(text) => drop(fields.insert(shown(path), text.clone())),
+        other => drop(fields.insert(shown(path), other.to_string())),
     }
+}
+
+/// Formats a path with points between its parts, as TOML does: a name with other characters is quoted.
+fn shown(path: &[&str]) -> String {
+    let is_plain = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    };
+    let parts = path.iter().map(|name| match is_plain(name) {
+        true => (*name).to_owned(),
+        false => format!("{name:?}"),
+    });
+    parts.collect::<Vec<_>>().join(".")
 }
 
 fn effect(field: &str, effective: Effective) -> Effect {
@@ -73,7 +88,7 @@ fn effect(field: &str, effective: Effective) -> Effect {
         // The end of a window is where another zone begins, even if limits change at once.
         ("time_zone", _) => Effect::WithEachNextWindow,
         _ if effective == Effective::Now => Effect::AtOnce,
-        ("plan" | "open", _) => Effect::WithEachNextWindow,
+        ("plan", _) => Effect::AsTheLimits,
         (_, Some(window)) => Effect::WithTheNext(window),
         (_, None) => Effect::AtOnce,
     }
@@ -88,11 +103,13 @@ impl fmt::Display for Difference {
             Effect::AtOnce => f.write_str("at once"),
             Effect::WithTheNext(window) => write!(f, "from the next {window} on"),
             Effect::WithEachNextWindow => f.write_str("from the end of each window on"),
+            Effect::AsTheLimits => {
+                f.write_str("limits per minute to month from the next window on, all else at once")
+            }
         }
     }
 }
 
-const ASSETS: &str = "assets.";
 const WINDOWS: [&str; 5] = ["minute", "hour", "day", "week", "month"];
 
 #[cfg(test)]
@@ -127,14 +144,14 @@ mod tests {
             time_zone = 'Europe/Berlin'
             shadow = true
             global = { requests_per_minute = 100, tokens_per_day = 10_000, parallel = 2 }
-            assets = { gpt-5 = {}, o3 = { credits_per_month = '2' } }
+            assets = { 'gpt-4.1' = {}, o3 = { credits_per_month = '2' } }
             [labels]
             team = 'chat'
         ";
         assert_eq!(
             shown(before, after, Effective::Next),
             [
-                "assets.gpt-5: none → listed, at once",
+                "assets.\"gpt-4.1\": none → listed, at once",
                 "assets.o3: none → listed, at once",
                 "assets.o3.credits_per_month: none → 2.00, from the next month on",
                 "budget: 5.00 → 7.50, at once",
@@ -142,7 +159,7 @@ mod tests {
                 "global.requests_per_minute: 60 → 100, from the next minute on",
                 "global.tokens_per_day: none → 10000, from the next day on",
                 "labels.team: search → chat, at once",
-                "plan: none → free, from the end of each window on",
+                "plan: none → free, limits per minute to month from the next window on, all else at once",
                 "shadow: none → true, at once",
                 "thresholds: [80] → none, at once",
                 "time_zone: UTC → Europe/Berlin, from the end of each window on",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
+use limiter::__private::Object;
 use limiter::{KeyConfig, KeyId, KeyKind, KeyName, KeyPrefix, NewKey, Plan, PlanName};
 use serde::de::{Error, IntoDeserializer};
 use serde::{Deserialize, Deserializer};
@@ -81,7 +82,7 @@ impl WantedKey {
 
 impl<'de> Deserialize<'de> for Wanted {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let File { plans, groups, keys } = File::deserialize(deserializer)?;
+        let Object(File { plans, groups, keys }) = Object::deserialize(deserializer)?;
         let mut groups = read_each(groups, read_group).map_err(D::Error::custom)?;
         let depth = |group: &WantedKey| match &group.place {
             Place::At(id) => id.as_str().split('/').count(),
@@ -90,6 +91,13 @@ impl<'de> Deserialize<'de> for Wanted {
         groups.sort_by_key(depth);
         let keys = read_each(keys, read_key).map_err(D::Error::custom)?;
         let keys: Vec<WantedKey> = groups.into_iter().chain(keys).collect();
+        let mut ids = HashSet::new();
+        if let Some(twice) = keys.iter().find_map(|key| match &key.place {
+            Place::At(id) => (!ids.insert(id)).then_some(id),
+            _ => None,
+        }) {
+            return Err(D::Error::custom(format!("two keys or groups have the id {twice}")));
+        }
         let mut names = HashSet::new();
         if let Some(twice) = keys.iter().find(|key| !names.insert(&key.config.name)) {
             let name = &twice.config.name;
@@ -102,9 +110,8 @@ impl<'de> Deserialize<'de> for Wanted {
 }
 
 /// A workspace, as it is written.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[derive(Default)]
 struct File {
     plans: BTreeMap<PlanName, Plan>,
     groups: Vec<toml::Table>,
@@ -177,12 +184,20 @@ fn read_key(beside: Beside, config: KeyConfig) -> Result<WantedKey, String> {
         (None, Some(group)) => Place::Beneath(group),
         (Some(_), Some(_)) => return Err("both id and beneath are set: leave one out".to_owned()),
     };
+    if admin && !matches!(place, Place::Alone) {
+        return Err("an admin key has neither id nor beneath: leave them out".to_owned());
+    }
     let kind = if admin { KeyKind::Admin } else { KeyKind::Member };
     Ok(WantedKey { kind, place, access, prefix, config })
 }
 
 fn access(beside: &Beside) -> Result<Option<Access>, String> {
     let variable = beside.access_key_env.clone().map(Access::Variable);
+    let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if beside.access_key_env.as_deref().is_some_and(|name| !is_name(name)) {
+        // It may be the access key itself, which is not shown.
+        return Err("access_key_env has other characters than the name of a variable".to_owned());
+    }
     let file = beside.access_key_file.clone().map(Access::File);
     let written = beside.write_access_key_to.clone().map(Access::WrittenTo);
     let without = beside.without_access_key.then_some(Access::Without);

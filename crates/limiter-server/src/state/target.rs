@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -65,6 +65,12 @@ pub(super) fn write_new(path: &Path, snapshot: &Snapshot) -> io::Result<(File, S
     }
     // Only the server may read the file: it holds digests, names and limits.
     let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&new)?;
+    // One that an operator writes as root stays the server's.
+    if let Ok(old) = fs::metadata(path)
+        && old.uid() != file.metadata()?.uid()
+    {
+        fchown(&file, Some(old.uid()), Some(old.gid()))?;
+    }
     file.try_lock()?;
     let mut writer = Writer::new(BufWriter::new(&file));
     serde_json::to_writer(&mut writer, snapshot)?;

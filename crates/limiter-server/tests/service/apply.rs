@@ -141,16 +141,13 @@ acme: create group \"team/search\"
         let shown = folder.run(&["apply", "--dry-run"]).succeeds();
         assert!(shown.starts_with(created), "{shown}");
         assert!(
-            shown.contains("acme: create key \"ci\", and write its access key to /"),
+            shown.contains("acme: create key \"ci\", and write its access key to \"/"),
             "{shown}"
         );
         assert!(shown.ends_with("5 to create, 0 to change, 0 left alone\n"), "{shown}");
         assert!(!folder.path("keys").exists() && !folder.path("state.json").exists());
 
         assert_eq!(folder.run(&["diff"]).status, 1);
-        // A file that others may read, left by somebody.
-        fs::create_dir(folder.path("keys")).unwrap();
-        fs::write(folder.path("keys/ci"), "").unwrap();
         let made = folder.run(&["apply"]).succeeds();
         assert!(made.ends_with("5 created, 0 changed, 0 left alone\n"), "{made}");
         let again = folder.run(&["apply"]).succeeds();
@@ -217,6 +214,9 @@ fn an_access_key_from_the_environment_replaces_another_one() {
     const NEW: &str = "new-key-of-the-test-3nB7xT6Rj1V";
     for folder in Folder::on_each_store() {
         folder.wants("[[workspaces.acme.keys]]\nname = 'ci'\naccess_key_env = 'CI_KEY'");
+        // Who reviews the change need not have the access key.
+        let shown = folder.run(&["apply", "--dry-run"]).succeeds();
+        assert!(shown.contains("create key \"ci\" with the access key in CI_KEY"), "{shown}");
         let missing = folder.run(&["apply"]).fails();
         assert!(missing.contains("\"ci\" is new, and CI_KEY has no access key for it: set it"));
         let created = folder.run_with(&["apply"], &[("CI_KEY", OLD)]).succeeds();
@@ -225,7 +225,10 @@ fn an_access_key_from_the_environment_replaces_another_one() {
         folder.run(&["diff"]).succeeds();
         folder.run_with(&["diff"], &[("CI_KEY", OLD)]).succeeds();
         let replaced = folder.run_with(&["apply"], &[("CI_KEY", NEW)]).succeeds();
-        assert!(replaced.contains("access key: another one → the one of the file, at once"));
+        assert!(
+            replaced.contains("access key: replaced by the one in CI_KEY, at once"),
+            "{replaced}"
+        );
         let server = folder.server();
         checks(&server, NEW, "allowed");
         assert_eq!(server.call("POST", OLD, "/v1/check", r#"{"charge": {}}"#).status, 401);
@@ -234,32 +237,97 @@ fn an_access_key_from_the_environment_replaces_another_one() {
 
 #[test]
 fn a_contradiction_changes_nothing() {
+    const KEY: &str = "[[workspaces.acme.keys]]\nname = 'new'";
     for folder in Folder::on_each_store() {
         folder.wants(COMPANY).run(&["apply"]).succeeds();
-        let more =
-            COMPANY.replace("\"FOLDER/keys/ci\"", "\"FOLDER/keys/ci\"\nadmin = true").replace(
-                "beneath = \"team/search\"\nplan = \"free\"",
-                "global = { requests_per_day = 1 }",
-            );
-        let more =
-            format!("{more}\n[[workspaces.acme.keys]]\nname = 'new'\nwithout_access_key = true");
-        let error = folder.wants(&more).run(&["apply"]).fails();
-        assert!(
-            error.contains(
-                "nothing was changed:\n  acme: \"ci\" is a member key: choose another name"
+        let ci = folder.access_key("keys/ci");
+        let more = |key: &str| format!("{COMPANY}\n{KEY}\n{key}");
+        fs::write(folder.path("stray"), "an-access-key-of-a-stranger").unwrap();
+        fs::write(folder.path("taken"), ci).unwrap();
+        for (text, expected) in [
+            (
+                COMPANY.replace(
+                    "name = \"ci\"\nbeneath = \"team/search\"",
+                    "name = \"ci\"\nadmin = true",
+                ),
+                "acme: \"ci\" is a member key: choose another name",
             ),
-            "{error}"
-        );
-        let moved = COMPANY.replace("beneath = \"team/search\"", "beneath = \"team\"");
-        let error = folder.wants(&moved).run(&["apply"]).fails();
-        assert!(
-            error.contains("\"ci\" is wanted beneath team, and has the id team/search/"),
-            "{error}"
-        );
-        assert_eq!(folder.run(&["diff"]).status, 2);
+            (
+                COMPANY.replace("beneath = \"team/search\"", "beneath = \"team\""),
+                "\"ci\" lies beneath team in the file, and has the id team/search/",
+            ),
+            (
+                more("plan = 'fre'\nwithout_access_key = true"),
+                "\"new\" has the plan fre, and there is none",
+            ),
+            (
+                more("beneath = 'tema'\nwithout_access_key = true"),
+                "\"new\" lies in the group tema, and there is none of this id",
+            ),
+            (more("write_access_key_to = 'FOLDER/keys/ci'"), "/keys/ci: give each its own file"),
+            (more("write_access_key_to = 'FOLDER/stray'"), "/stray: others may have written it"),
+            (more("access_key_file = 'FOLDER/taken'"), "its access key is that of team/search/"),
+            (more("access_key_file = 'FOLDER/stray'\nprefix = 'sk-'"), "\"new\": an access key"),
+            (more("access_key_file = 'FOLDER/none'"), "none has no access key for it: write one"),
+        ] {
+            let error = folder.wants(&text).run(&["apply"]).fails();
+            assert!(error.contains("the file contradicts the store, and nothing was changed:"));
+            assert!(error.contains(expected), "{error}\nshould say: {expected}");
+        }
+        assert_eq!(folder.run(&["diff"]).status, 1, "who has no access key sees the difference");
         folder.wants(COMPANY).run(&["diff"]).succeeds();
     }
 }
+
+#[test]
+fn a_key_with_an_id_is_renamed() {
+    for folder in Folder::on_each_store() {
+        folder.wants(COMPANY).run(&["apply"]).succeeds();
+        let renamed = COMPANY.replace("name = \"Team\"", "name = \"The team\"");
+        let said = folder.wants(&renamed).run(&["apply"]).succeeds();
+        assert!(
+            said.contains("    name: Team → The team, at once\n0 created, 1 changed"),
+            "{said}"
+        );
+        folder.run(&["diff"]).succeeds();
+    }
+}
+
+#[test]
+fn a_change_that_waits_can_be_hastened() {
+    for folder in Folder::on_each_store() {
+        folder.wants(KEY_WITH_LIMIT).run(&["apply"]).succeeds();
+        folder.wants(&KEY_WITH_LIMIT.replace("= 1", "= 2")).run(&["apply"]).succeeds();
+        let hastened = folder.run(&["apply", "--now"]).succeeds();
+        assert!(hastened.contains("limits that wait for their next window: at once"), "{hastened}");
+        assert!(
+            folder
+                .run(&["apply", "--now"])
+                .succeeds()
+                .contains("0 created, 0 changed, 1 left alone")
+        );
+        let (server, ci) = (folder.server(), folder.access_key("ci"));
+        for expected in ["allowed", "allowed", "denied"] {
+            checks(&server, &ci, expected);
+        }
+    }
+}
+
+/// A point in the name of an asset once hid it.
+#[test]
+fn an_asset_that_is_listed_is_a_difference() {
+    let folder = Folder::in_memory();
+    folder.wants(&format!("{KEY_WITH_LIMIT}\nother = 'denied'")).run(&["apply"]).succeeds();
+    let more = format!("{KEY_WITH_LIMIT}\nother = 'denied'\nassets = {{ 'gpt-4.1' = {{}} }}");
+    let said = folder.wants(&more).run(&["diff"]);
+    assert!(said.out.contains("assets.\"gpt-4.1\": none → listed, at once"), "{said:?}");
+}
+
+const KEY_WITH_LIMIT: &str = "
+[[workspaces.acme.keys]]
+name = 'ci'
+write_access_key_to = 'FOLDER/ci'
+global = { requests_per_month = 1 }";
 
 #[test]
 fn a_mistake_in_the_file_is_named() {
@@ -296,6 +364,9 @@ fn a_mistake_in_the_file_is_named() {
         let error = folder.wants(text).run(&["apply"]).fails();
         assert!(error.contains(expected), "{error}\nshould say: {expected}");
     }
+    assert_eq!(folder.run(&["diff"]).status, 2);
+    fs::remove_file(folder.path("company.toml")).unwrap();
+    assert_eq!(folder.run(&["diff"]).status, 2, "an error is no difference");
     let nowhere = Folder { store: Vec::new(), ..folder };
     let error = nowhere.wants(COMPANY).run(&["apply"]).fails();
     assert!(error.contains("set redis or state in it"), "{error}");
@@ -308,10 +379,22 @@ fn a_state_file_of_a_running_server_is_read_but_not_changed() {
     let server = folder.server();
     folder.wants(&COMPANY.replace("budget = 100", "budget = 150"));
     let error = folder.run(&["apply"]).fails();
-    assert!(error.contains("stop it first, or send the changes to its /v1/keys"), "{error}");
+    assert!(
+        error.contains("stop the server first, or send the changes to its /v1/keys"),
+        "{error}"
+    );
     assert_eq!(folder.run(&["diff"]).status, 1);
     assert!(server.stop().success());
-    folder.run(&["apply"]).succeeds();
+    let made = folder.run(&["apply"]).succeeds();
+    assert!(made.contains("budget: 100.00 → 150.00, at once"), "{made}");
+    folder.run(&["diff"]).succeeds();
+}
+
+#[test]
+fn a_workspace_without_an_admin_key_is_pointed_out() {
+    let folder = Folder::in_memory();
+    let said = folder.wants(KEY_WITH_LIMIT).run(&["apply"]).succeeds();
+    assert!(said.contains("acme: has no admin key that never expires"), "{said}");
 }
 
 /// The file in the repository is a file that works.
