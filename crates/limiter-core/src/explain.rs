@@ -198,7 +198,8 @@ fn retry_at(
     instants.into_iter().find(admits)
 }
 
-/// Copies what a call of this asset depends on. Whether an unregistered key begins anew depends on all of it.
+/// Copies the part of a state that decides calls of this asset. An unregistered key is forgotten by all of its scopes, so it is
+/// copied in full.
 fn relevant_part(state: &KeyState, asset: Option<&AssetId>) -> KeyState {
     if state.is_registered() { state.relevant_to(state.locate(asset)) } else { state.clone() }
 }

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(json["crossed"], serde_json::json!([]));
     }
 
-    /// A window begins with the limits of now, so that the pending one would come an hour later: but the key is forgotten.
+    /// The pending limit would wait an hour; but the key is forgotten after a minute, and starts with the changed plan.
     #[test]
     fn a_caller_is_not_told_to_retry_when_the_changed_plan_would_deny_it() {
         let minute = Limits::builder().requests_per_minute(1);
