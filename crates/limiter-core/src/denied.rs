@@ -162,6 +162,8 @@ impl Denied {
     /// Returns the first instant at which the same charge would be allowed if nothing else were consumed.
     ///
     /// `None` if the reason is neither a rule nor that there are too many keys, or if the call [never fits](Self::never_fits).
+    /// If the plan of an unregistered key was changed, the retry passes with the limits that it has now and with those to come:
+    /// which of them hold by then depends on its other calls.
     #[must_use]
     pub fn retry_at(&self) -> Option<Timestamp> {
         match &self.reason {

@@ -7,7 +7,7 @@ use crate::decision::{Allowed, Decision};
 use crate::denied::{DenialReason, Denied, LimitExceeded};
 use crate::evaluate;
 use crate::levels::{LevelSet, Levels, LevelsMut};
-use crate::names::{AssetId, KeyId};
+use crate::names::KeyId;
 use crate::parallel::Parallel;
 use crate::prepare::{self, Committed, Plan};
 use crate::state::KeyState;
@@ -162,7 +162,8 @@ fn first(levels: LevelSet, of: LevelSet) -> Option<usize> {
 /// Returns the first instant at which these levels would admit the charge if nothing else were consumed.
 ///
 /// Only the end of a window or the expiry of a slot makes room, so that each is tried in full: by then a pending limit may
-/// be in force, a level may have expired, or an unregistered key may begin anew.
+/// be in force, a level may have expired, or an unregistered key may have begun anew. If that is not certain, the charge must
+/// be admitted in both cases.
 fn retry_at(
     levels: &Levels<'_>,
     charge: &Charge,
@@ -171,7 +172,7 @@ fn retry_at(
 ) -> Option<Timestamp> {
     let (key, asset, parallel) = (levels.key, levels.asset, levels.parallel);
     let states = levels.states.iter();
-    let mut states: Vec<_> = states.map(|state| relevant_part(state, asset)).collect();
+    let mut states: Vec<_> = states.map(|state| state.relevant_to(state.locate(asset))).collect();
     let mut levels = LevelsMut::new(key, asset, &mut states);
     let rebase = prepare::rebase(&levels.as_ref(), now);
     if let Some(rebase) = rebase {
@@ -186,20 +187,16 @@ fn retry_at(
     let admits = |at: &Timestamp| {
         let parallel: SmallVec<[Parallel; 2]> =
             parallel.iter().map(|limit| limit.at(*at)).collect();
-        let states: SmallVec<[_; KeyId::MAX_SEGMENTS]> =
-            levels.states.iter().map(|state| state.as_found_at(*at)).collect();
-        let states = states.iter().map(AsRef::as_ref);
-        let levels = Levels { parallel: &parallel, ..Levels::new(key, asset, states) };
-        denial_but_for_rules(&levels, *at).is_none() && {
-            let rules = Plan::at(&levels, *at).rules(&levels, by);
-            rules.violated_by(charge).next().is_none()
-        }
+        let Some((own, groups)) = levels.states.split_last() else { return false };
+        let anew = own.perhaps_begun_anew_by(*at);
+        [Some(*own), anew.as_ref()].into_iter().flatten().all(|own| {
+            let states = groups.iter().copied().chain([own]);
+            let levels = Levels { parallel: &parallel, ..Levels::new(key, asset, states) };
+            denial_but_for_rules(&levels, *at).is_none() && {
+                let rules = Plan::at(&levels, *at).rules(&levels, by);
+                rules.violated_by(charge).next().is_none()
+            }
+        })
     };
     instants.into_iter().find(admits)
-}
-
-/// Copies the part of a state that decides calls of this asset. An unregistered key is forgotten by all of its scopes, so it is
-/// copied in full.
-fn relevant_part(state: &KeyState, asset: Option<&AssetId>) -> KeyState {
-    if state.is_registered() { state.relevant_to(state.locate(asset)) } else { state.clone() }
 }

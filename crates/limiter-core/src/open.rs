@@ -3,14 +3,13 @@
 //! The state of such a key begins with its first call, and is worth nothing when its windows have ended: a store keeps it at
 //! least until then, and no caller can tell whether it still has it.
 
-use std::borrow::Cow;
-
 use crate::clock::Timestamp;
 use crate::config::{KeyConfig, KeyKind, Other};
 use crate::error::InvalidValue;
 use crate::limits::Limits;
 use crate::names::PlanName;
 use crate::plan::{Plan, StoredPlan};
+use crate::record::Record;
 use crate::rule::Unit;
 use crate::state::KeyState;
 use crate::window::Window;
@@ -39,16 +38,17 @@ impl KeyState {
         Self::unregistered(plan, now).numbered_after(self.generations()).with_slots_of(self)
     }
 
-    /// Returns the state that a call at `now` finds if none comes before: an unregistered key that is over has begun anew, with
-    /// all limits in force that it has taken from its plan.
-    pub(crate) fn as_found_at(&self, now: Timestamp) -> Cow<'_, Self> {
-        if !self.begins_anew(now) {
-            return Cow::Borrowed(self);
+    /// Returns the state of an unregistered key that has begun anew by `now`, with all limits in force that it has taken from its
+    /// plan; `None` if a limit over all its calls still counts, so that it has not. Otherwise it depends on limits of assets, and a
+    /// store need not have read all of them.
+    pub(crate) fn perhaps_begun_anew_by(&self, now: Timestamp) -> Option<Self> {
+        if self.is_registered() || counts_until(self.global().record()) > now {
+            return None;
         }
         let (global, assets, other) = self.configured();
         let time_zone = self.time_zone().clone();
         let config = KeyConfig { global, assets, other, time_zone, ..KeyConfig::of_unregistered() };
-        Cow::Owned(Self::new(self.kind(), &config, self.thresholds(), now))
+        Some(Self::new(self.kind(), &config, self.thresholds(), now))
     }
 
     /// Returns whether it makes a difference that an unregistered key which is over begins anew: its windows are others at `now`.
@@ -70,11 +70,7 @@ impl KeyState {
     /// end of a window in which a limit has counted anything.
     #[must_use]
     pub fn lasts_until(&self) -> Timestamp {
-        let ends = self.every_scope().flat_map(|(_, scope)| {
-            let record = scope.record();
-            let counted = record.windows().filter(|window| record.has_counted_in(*window));
-            counted.map(|window| record.span(window).end)
-        });
+        let ends = self.every_scope().map(|(_, scope)| counts_until(scope.record()));
         ends.max().unwrap_or(Timestamp::MIN)
     }
 
@@ -121,6 +117,12 @@ impl KeyState {
         }
         plan.map_or(Ok(()), |plan| plan.plan.check_for_open_groups(&plan.name))
     }
+}
+
+/// Returns the last end of a window in which a limit of the scope has counted anything.
+fn counts_until(record: &Record) -> Timestamp {
+    let counted = record.windows().filter(|window| record.has_counted_in(*window));
+    counted.map(|window| record.span(window).end).max().unwrap_or(Timestamp::MIN)
 }
 
 impl Plan {
@@ -224,6 +226,35 @@ mod tests {
             let decision = evaluate::charge(&mut state, &key, located, &Charge::request(), NOON);
             let retry_at = decision.denied().unwrap().retry_at();
             assert_eq!(retry_at, retry_ms.map(|ms| NOON.after(Duration::from_millis(ms))));
+        }
+    }
+
+    /// A store need not read the scopes of other assets to answer a call. One whose window goes on keeps the key from beginning
+    /// anew; so the retry has to pass in both cases.
+    #[test]
+    fn when_to_retry_does_not_depend_on_scopes_that_the_call_does_not_meet() {
+        let gpt5: crate::AssetId = "gpt-5".parse().unwrap();
+        let limits = |limits: crate::LimitsBuilder| limits.build().unwrap();
+        let minute = limits(Limits::builder().requests_per_minute(1));
+        let hour = limits(Limits::builder().tokens_per_hour(9));
+        let none = limits(Limits::builder().requests_per_hour(0));
+        let of = |before: Option<&StoredPlan>, plan| {
+            let update = PlanUpdate::new("free".parse().unwrap(), plan);
+            StoredPlan::updated(before, &"w".parse().unwrap(), &update, NOON)
+        };
+        let free = of(None, Plan::default().with_global(minute).with_asset(gpt5.clone(), hour));
+        let (key, call) = ("ip/a".parse().unwrap(), Charge::request().with_tokens(1, 0).unwrap());
+        let mut whole = KeyState::unregistered(&free, NOON);
+        let located = whole.locate(Some(&gpt5));
+        assert!(evaluate::charge(&mut whole, &key, located, &call, NOON).is_allowed());
+        let changed = of(Some(&free), Plan::default().with_global(none));
+        let whole = whole.take(&KeyConfig::of_unregistered(), &changed, NOON).after;
+        let read = whole.relevant_to(whole.locate(None));
+        assert!(!whole.is_over(NOON.after(Duration::from_secs(60))));
+        for mut state in [whole, read] {
+            let located = state.locate(None);
+            let decision = evaluate::charge(&mut state, &key, located, &Charge::request(), NOON);
+            assert_eq!(decision.denied().unwrap().retry_at(), None);
         }
     }
 

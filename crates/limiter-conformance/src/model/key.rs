@@ -292,13 +292,14 @@ impl Key {
         self.is_registered
     }
 
-    /// Returns what a call finds if none comes before: one that nobody registered begins again when it has ended, with all that
-    /// is configured and nothing used.
-    pub(super) fn found_at(&self, now: i64) -> Self {
-        let mut found = self.clone();
-        if self.is_registered || !self.has_ended(now) {
-            return found;
+    /// Returns what a call may find if none comes before: one that nobody registered begins again when it has ended, with all that
+    /// is configured and nothing used. Of its scopes only that of all calls is looked at: others may go on, so that it may not
+    /// have ended either.
+    pub(super) fn perhaps_begun_again_by(&self, now: i64) -> Option<Self> {
+        if self.is_registered || !self.scopes[&ScopeName::Global].has_ended(now) {
+            return None;
         }
+        let mut found = self.clone();
         let configured = |name: &ScopeName| {
             let limits = self.scopes.get(name).map(Scope::configured);
             limits.unwrap_or_default()
@@ -318,7 +319,7 @@ impl Key {
         found.begin(ScopeName::Global, now);
         found.configure(&holds, Manner::AtOnce, now);
         found.slots = self.slots.clone();
-        found
+        Some(found)
     }
 
     /// Takes over what an earlier state had remembered. Where all of it is for a time that has passed, it is not specified whether

@@ -263,10 +263,16 @@ impl Path {
         };
         let ends: BTreeSet<i64> = keys.flat_map(|(_, key)| ends(key)).collect();
         ends.into_iter().find(|&end| {
-            let levels = path.levels.iter();
-            let found = levels.map(|(name, key)| (name.clone(), key.found_at(end))).collect();
-            let path = Self { levels: found, ..path.clone() };
-            path.denial_but_for_rules(end).is_none() && path.violated(call, by, end).is_empty()
+            let passes = |path: &Self| {
+                path.denial_but_for_rules(end).is_none() && path.violated(call, by, end).is_empty()
+            };
+            let mut begun_again = path.clone();
+            let own = begun_again.levels.last_mut();
+            let again = own.and_then(|(_, key)| {
+                *key = key.perhaps_begun_again_by(end)?;
+                Some(())
+            });
+            passes(&path) && again.is_none_or(|()| passes(&begun_again))
         })
     }
 

@@ -122,7 +122,8 @@ impl Run {
 /// it was before the clock was set right; a key made again under its old id took a slot of the one before it, or found one that
 /// it had left, which the specification leaves open; a client whose clock was ahead ended the last day of a key's old time zone
 /// when hours of it were left; and a reservation without a request took a trip too many, since what it had read was read again; one of
-/// a key whose plan changed meanwhile found no key, since that was over by the new plan.
+/// a key whose plan changed meanwhile found no key, since that was over by the new plan; and a caller whose plan had changed was
+/// told when to retry by a record of another asset that was not read.
 #[test]
 fn histories_that_once_diverged_agree() {
     let seeds = [
@@ -133,6 +134,7 @@ fn histories_that_once_diverged_agree() {
         (9, 18393035560691698123),
         (8, 3666397151723738024),
         (11, 4167479764458481612),
+        (12, 18148401149108681762),
     ];
     for (number, seed) in seeds {
         let (history, whims) = Kind::ALL[number].tree(seed).current();
