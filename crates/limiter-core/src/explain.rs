@@ -200,3 +200,74 @@ fn retry_at(
     };
     instants.into_iter().find(admits)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{KeyConfig, Other};
+    use crate::limits::Limits;
+    use crate::thresholds::Thresholds;
+
+    const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+
+    fn level(kind: KeyKind, requests: u64) -> KeyState {
+        let limits = Limits::builder().requests_per_minute(requests).build().unwrap();
+        let config = KeyConfig::named("a level").unwrap().with_global(limits);
+        KeyState::new(kind, &config, Thresholds::NONE, NOON)
+    }
+
+    fn in_shadow(mut state: KeyState) -> KeyState {
+        state.shadow = true;
+        state
+    }
+
+    fn decide(group: &mut KeyState, own: &mut KeyState) -> Decision {
+        let (key, asset) = ("acme/ci".parse().unwrap(), "gpt-5".parse().unwrap());
+        let groups = &mut [group];
+        evaluate::charge_in_groups(&key, Some(&asset), groups, own, &Charge::request(), NOON)
+    }
+
+    fn requests(state: &KeyState) -> u64 {
+        state.global().record().account().requests()
+    }
+
+    #[test]
+    fn a_level_in_shadow_is_not_charged_for_what_it_would_deny_and_the_others_are() {
+        let denying = KeyConfig::named("acme").unwrap().with_other(Other::Denied);
+        let denying = KeyState::new(KeyKind::Group, &denying, Thresholds::NONE, NOON);
+        for (story, group, would_deny) in [
+            ("it is full", level(KeyKind::Group, 0), true),
+            ("it denies the asset", denying, true),
+            ("the call fits", level(KeyKind::Group, 5), false),
+        ] {
+            let (mut group, mut own) = (in_shadow(group), level(KeyKind::Member, 5));
+            let decision = decide(&mut group, &mut own);
+            let allowed = decision.allowed().unwrap_or_else(|| panic!("{story}: {decision:?}"));
+            assert_eq!(allowed.shadowed().is_some(), would_deny, "{story}");
+            assert_eq!((requests(&group), requests(&own)), (u64::from(!would_deny), 1), "{story}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_only_levels_in_shadow_decide_is_let_through_and_charges_nothing() {
+        let mut group = in_shadow(level(KeyKind::Group, 0));
+        let mut own = in_shadow(level(KeyKind::Member, 0));
+        let decision = decide(&mut group, &mut own);
+        assert!(decision.is_allowed() && !decision.is_charged(), "{decision:?}");
+        assert!(decision.shadowed().is_some());
+        assert_eq!((requests(&group), requests(&own)), (0, 0));
+    }
+
+    #[test]
+    fn a_level_that_is_not_in_shadow_denies() {
+        for (group, own) in [
+            (in_shadow(level(KeyKind::Group, 0)), level(KeyKind::Member, 0)),
+            (level(KeyKind::Group, 0), in_shadow(level(KeyKind::Member, 5))),
+            (level(KeyKind::Group, 0), in_shadow(level(KeyKind::Member, 0))),
+        ] {
+            let (mut group, mut own) = (group, own);
+            assert!(decide(&mut group, &mut own).denied().is_some());
+            assert_eq!((requests(&group), requests(&own)), (0, 0));
+        }
+    }
+}

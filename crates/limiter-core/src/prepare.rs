@@ -168,7 +168,7 @@ pub(crate) fn correct(
         let admitted = admission.of(at.level, at.place.scope());
         let admits = admitted.is_some_and(|it| it.counted(scope_at(levels, *at), scope, counted));
         let less = if admits { change } else { overrun }.get(counted.unit);
-        let must = *must_fit && less > 0 && plan.meets(*at);
+        let must = *must_fit && less.is_positive() && plan.meets(*at);
         Take { least: if must { least(counted.limit, less, false) } else { ANY }, less }
     });
     plan.prepared(smallvec![call], true, LevelSet::NONE)
@@ -666,7 +666,7 @@ const NEVER_LEFT: i64 = 1 << 53;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Effective, KeyConfig, KeyKind};
+    use crate::config::{Effective, KeyConfig, KeyKind, Other};
     use crate::limits::Limits;
     use crate::names::AssetId;
     use crate::thresholds::Thresholds;
@@ -889,6 +889,37 @@ mod tests {
         assert_eq!(correction(Span { rebases: seen.rebases.wrapping_add(128), ..next }), rolls);
         assert_eq!(correction(Span { rebases: seen.rebases.wrapping_sub(1), ..next }), rolls);
         assert_eq!(correction(seen), rolls);
+    }
+
+    #[test]
+    fn a_call_fits_unless_a_level_is_short_or_denies_the_asset() {
+        let (key, asset) = ("acme/ci".parse().unwrap(), asset());
+        let [none, one] = [0, 1].map(|limit| state(&config().with_global(per_minute(limit))));
+        let denying = state(&config().with_other(Other::Denied));
+        for (group, own, short) in [
+            (&one, &one, LevelSet::NONE),
+            (&one, &none, LevelSet::NONE.with(1)),
+            (&none, &one, LevelSet::NONE.with(0)),
+            (&denying, &one, LevelSet::NONE.with(0)),
+        ] {
+            let levels = Levels::new(&key, Some(&asset), [group, own]);
+            let prepared = check(&levels, &[Charge::request()], true, NOON);
+            assert_eq!(prepared.short(&levels, NOON), short);
+            assert_eq!(prepared.fits(&levels, NOON), short.is_empty(), "{short:?}");
+        }
+    }
+
+    #[test]
+    fn an_admission_has_the_windows_of_each_scope_that_was_met() {
+        let daily = Limits::builder().requests_per_day(9).build().unwrap();
+        let state = state(&config().with_asset(asset(), daily));
+        let (key, asset) = (key(), asset());
+        let levels = Levels::of_key(&key, Some(&asset), &state);
+        let admission = Admission::after(&levels, LevelSet::NONE, NOON);
+        let ends: Vec<_> = admission.ends().filter(|end| *end < at(12 * 3_600_000)).collect();
+        assert_eq!(ends, [at(60_000)]);
+        let days = admission.ends().filter(|end| *end == at(12 * 3_600_000));
+        assert_eq!(days.count(), 2, "of all calls and of the asset");
     }
 
     #[test]
