@@ -22,6 +22,7 @@ pub struct Search {
     #[serde(deserialize_with = "any_case")]
     name_contains: String,
     beneath: Option<KeyId>,
+    direct: bool,
     after: Option<KeyName>,
     #[serde(deserialize_with = "bounded")]
     page_size: usize,
@@ -37,7 +38,7 @@ impl Search {
     pub const fn all() -> Self {
         let page_size = DEFAULT_PAGE_SIZE;
         let name_contains = String::new();
-        Self { name_contains, beneath: None, after: None, page_size, usage: false }
+        Self { name_contains, beneath: None, direct: false, after: None, page_size, usage: false }
     }
 
     /// Restricts the search to keys whose name contains this text, in upper or lower case.
@@ -50,6 +51,12 @@ impl Search {
     #[must_use]
     pub fn beneath(self, group: KeyId) -> Self {
         Self { beneath: Some(group), ..self }
+    }
+
+    /// Restricts the search to keys and groups directly beneath the group; or, without a group, to those in no group.
+    #[must_use]
+    pub fn direct(self) -> Self {
+        Self { direct: true, ..self }
     }
 
     /// Restricts the search to keys after this name: [`Page::next`] of the page before.
@@ -85,8 +92,11 @@ impl Search {
     /// Returns whether the search includes a key of this name and id, on any page.
     #[must_use]
     pub fn matches(&self, name: &KeyName, id: &KeyId) -> bool {
-        let is_beneath = self.beneath.as_ref().is_none_or(|group| id.is_beneath(group));
-        is_beneath && self.matches_name(name)
+        let group = self.beneath.as_ref();
+        let is_beneath = group.is_none_or(|group| id.is_beneath(group));
+        let is_too_deep =
+            self.direct && id.depth() > group.map_or(0, KeyId::depth).saturating_add(1);
+        is_beneath && !is_too_deep && self.matches_name(name)
     }
 
     fn matches_name(&self, name: &KeyName) -> bool {
@@ -194,5 +204,17 @@ mod tests {
             (KeyName::new("ci").unwrap(), Search::all().beneath("acme".parse().unwrap()));
         assert!(search.matches(&name, &"acme/search/ci".parse().unwrap()));
         assert!(!search.matches(&name, &"acme".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_search_goes_down_one_level_only_if_it_is_direct() {
+        let (name, id) = (KeyName::new("ci").unwrap(), |id: &str| id.parse::<KeyId>().unwrap());
+        let found = |search: &Search| {
+            let ids = ["acme", "acme/search", "acme/search/ci", "other"].map(id);
+            ids.map(|id| search.matches(&name, &id))
+        };
+        assert_eq!(found(&Search::all().direct()), [true, false, false, true]);
+        assert_eq!(found(&Search::all().beneath(id("acme")).direct()), [false, true, false, false]);
+        assert_eq!(found(&Search::all().beneath(id("acme"))), [false, true, true, false]);
     }
 }

@@ -114,6 +114,10 @@ pub(super) fn stories(suite: &mut Suite) {
         ] {
             assert_eq!(names(&beneath(path).keys), expected, "{path}");
         }
+        let directly = world.search(&Search::all().beneath(key_id("acme")).direct());
+        assert_eq!(names(&directly.keys), ["acme/ci", "acme/search", "acme/searches"]);
+        let in_no_group = world.search(&Search::all().direct());
+        assert_eq!(names(&in_no_group.keys), ["acme", "acmes", "ci", "first admin"]);
         world.key(key_id("acme/ci")).delete();
         assert_eq!(beneath("acme").keys.len(), 4);
         for record in beneath("acme").keys {
