@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use limiter::{
-    AccessKey, CreatedKey, KeyConfig, KeyId, KeyKind, KeyName, KeyPrefix, KeyRecord, Keys,
-    KeysError, NewKey, Page, Search,
+    AccessKey, CreatedKey, DayHistory, KeyConfig, KeyId, KeyKind, KeyName, KeyPrefix, KeyRecord,
+    Keys, KeysError, NewKey, Page, Search,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::problems::{BodyProblems, ProblemSchema, RequestProblems};
+use super::usage::history_days;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{JsonBody, Queried};
@@ -113,9 +115,24 @@ pub(crate) struct ListQuery {
     after: Option<KeyName>,
     name_contains: Option<String>,
     beneath: Option<KeyId>,
+    #[serde(default)]
+    direct: bool,
     page_size: Option<usize>,
     #[serde(default)]
     usage: bool,
+    history_days: Option<u16>,
+}
+
+/// A page of keys and groups.
+#[derive(Serialize, ToSchema)]
+#[schema(as = KeysPage)]
+pub(crate) struct KeysPage {
+    #[serde(flatten)]
+    page: Page,
+    /// What each key has counted on each of the last days, in the order of `keys`, if `history_days` asks for it. Days without
+    /// any charge are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    history: Vec<Vec<DayHistory>>,
 }
 
 /// A page of the keys and groups of an admin key's workspace, by the bytes of their names.
@@ -127,11 +144,13 @@ pub(crate) struct ListQuery {
         ("after" = Option<KeyName>, Query, description = "The name after which the page starts: `next` of the page before"),
         ("name_contains" = Option<String>, Query, description = "Only keys whose name contains this text, in upper or lower case"),
         ("beneath" = Option<KeyId>, Query, description = "Only keys and groups beneath this group, directly or not"),
-        ("page_size" = Option<usize>, Query, description = "The most keys of a page: 1 to 1,000, 100 if left out", minimum = 1, maximum = 1000),
+        ("direct" = Option<bool>, Query, description = "Whether to go down one level only: to what is directly beneath the group, or in no group if none is named"),
+        ("page_size" = Option<usize>, Query, description = "The most keys of a page: 1 to 1,000, or to 100 with their history; 100 if left out", minimum = 1, maximum = 1000),
         ("usage" = Option<bool>, Query, description = "Whether to show what each of the keys has used: `usage`, in the order of `keys`"),
+        ("history_days" = Option<u16>, Query, description = "Whether to show what each of the keys has counted on each of so many days, today included: `history`, in the order of `keys`", minimum = 1, maximum = 400),
     ),
     responses(
-        (status = 200, description = "Some of the keys, and where the next page starts", body = Page),
+        (status = 200, description = "Some of the keys, and where the next page starts", body = KeysPage),
         RequestProblems,
         (status = 403, description = "A member key lists no keys", body = ProblemSchema, content_type = "application/problem+json"),
     ),
@@ -140,13 +159,24 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Queried(query): Queried<ListQuery>,
-) -> Result<Json<Page>, Refusal> {
+) -> Result<Json<KeysPage>, Refusal> {
     let mut search = Search::all().name_contains(query.name_contains.unwrap_or_default());
     if let Some(group) = query.beneath {
         search = search.beneath(group);
     }
+    if query.direct {
+        search = search.direct();
+    }
     if let Some(page_size) = query.page_size {
         search = search.page_size(page_size);
+    }
+    let days = query.history_days.map(history_days).transpose()?;
+    if days.is_some() && search.limit() > MOST_HISTORIES {
+        let message = format!(
+            "page_size is {}, but a page with history has at most {MOST_HISTORIES} keys: ask for more pages",
+            search.limit()
+        );
+        return Err(Refusal::malformed(message));
     }
     if let Some(after) = query.after {
         search = search.after(after);
@@ -154,9 +184,30 @@ pub(crate) async fn list(
     if query.usage {
         search = search.with_usage();
     }
-    let page = app.limiter.keys(&caller.0).search(&search).await?;
+    let keys = app.limiter.keys(&caller.0);
+    let page = keys.search(&search).await?;
     metrics::damaged_keys(page.damaged.len());
-    Ok(Json(page))
+    let history = match days {
+        Some(days) => histories(&keys, &page, days).await?,
+        None => Vec::new(),
+    };
+    Ok(Json(KeysPage { page, history }))
+}
+
+/// Reads the history of each key of a page. A key that was deleted meanwhile has none.
+async fn histories(
+    keys: &Keys<'_>,
+    page: &Page,
+    days: u16,
+) -> Result<Vec<Vec<DayHistory>>, Refusal> {
+    let ids: Vec<KeyId> = page.keys.iter().map(|key| key.id.clone()).collect();
+    let reading = ids.into_iter().map(|id| async move {
+        match keys.history(&id, days).await {
+            Err(KeysError::NotFound(_)) => Ok(Vec::new()),
+            read => read.map_err(Refusal::from),
+        }
+    });
+    stream::iter(reading).buffered(READ_AT_ONCE).try_collect().await
 }
 
 impl CreateKey {
@@ -226,3 +277,8 @@ impl From<Result<CreatedKey, KeysError>> for CreatedOrNot {
 pub(super) const fn member() -> KeyKind {
     KeyKind::Member
 }
+
+/// The most keys of a page with their history, so that an answer has a few megabytes at most.
+const MOST_HISTORIES: usize = 100;
+/// The histories that are read from the store at the same time.
+const READ_AT_ONCE: usize = 16;

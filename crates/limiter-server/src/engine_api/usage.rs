@@ -77,14 +77,21 @@ pub(crate) async fn history(
     caller: Caller,
     Queried(query): Queried<HistoryQuery>,
 ) -> Result<Json<Vec<DayHistory>>, Refusal> {
-    let days = query.days.unwrap_or(DayHistory::DAYS);
-    if !(1..=DayHistory::MOST_DAYS).contains(&days) {
-        let message = format!("days is {days}, but must be 1 to {}", DayHistory::MOST_DAYS);
-        return Err(Refusal::malformed(message));
-    }
+    let days = history_days(query.days.unwrap_or(DayHistory::DAYS))?;
     let id = match query.key_id {
         Some(id) => id,
         None => app.limiter.authenticate(&caller.0).await?.ok_or_else(Refusal::unknown_key)?,
     };
     Ok(Json(app.limiter.keys(&caller.0).history(&id, days).await?))
+}
+
+/// Checks how many days of a history are asked for.
+pub(super) fn history_days(days: u16) -> Result<u16, Refusal> {
+    match days {
+        1..=DayHistory::MOST_DAYS => Ok(days),
+        _ => {
+            let message = format!("days is {days}, but must be 1 to {}", DayHistory::MOST_DAYS);
+            Err(Refusal::malformed(message))
+        }
+    }
 }

@@ -84,6 +84,7 @@ fn groups_are_created_read_changed_and_deleted_as_keys_are() {
             ["acme/search", "acme/search/ci"]
         );
         assert_eq!(ids(&server.get(ADMIN, "/v1/keys?beneath=acme%2Fsearch")), ["acme/search/ci"]);
+        assert_eq!(ids(&server.get(ADMIN, "/v1/keys?beneath=acme&direct=true")), ["acme/search"]);
         assert_eq!(ids(&server.get(ADMIN, "/v1/keys?beneath=acme%2Fsearch%2Fci")), [""; 0]);
         for group in ["acme", "acme%2Fsearch"] {
             let refused = server.as_admin("DELETE", &format!("/v1/keys/{group}"), Value::Null);

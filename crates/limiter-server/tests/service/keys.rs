@@ -96,6 +96,12 @@ fn a_reset_frees_a_key_and_its_history_goes_on() {
         assert_eq!(today["scopes"], json!([{"scope": "global", "account": account}]));
         let of_key = server.get(ADMIN, &format!("/v1/history?key_id={id}&days=2"));
         assert_eq!(of_key.body, history.body);
+        let page = server.get(ADMIN, "/v1/keys?history_days=2&name_contains=ci");
+        assert_eq!(page.body["keys"][0]["id"], json!(id), "{page:?}");
+        assert_eq!(page.body["history"], json!([history.body]));
+        let of_all = server.get(ADMIN, "/v1/keys?history_days=2").body;
+        let of_others = of_all["history"].as_array().expect("as many as keys");
+        assert_eq!(of_others.len(), of_all["keys"].as_array().expect("keys").len());
 
         server.call("POST", &key, &reset, "").assert_problem(403);
         server.call("POST", ADMIN, "/v1/keys/nobody/reset", "").assert_problem(404);
@@ -103,6 +109,10 @@ fn a_reset_frees_a_key_and_its_history_goes_on() {
         server.get(ADMIN, "/v1/history?key_id=nobody").assert_problem(404);
         server.get(&key, "/v1/history?days=0").assert_problem(400);
         server.get(&key, "/v1/history?days=401").assert_problem(400);
+        server.get(&key, "/v1/keys?history_days=2").assert_problem(403);
+        server.get(ADMIN, "/v1/keys?history_days=401").assert_problem(400);
+        let too_many = server.get(ADMIN, "/v1/keys?history_days=2&page_size=101");
+        assert!(too_many.assert_problem(400).contains("at most 100 keys"));
     }
 }
 
