@@ -58,7 +58,8 @@ impl TimeZone {
     }
 
     /// Returns the local date of an instant, in days since 1970-01-01.
-    pub(crate) fn date(&self, now: Timestamp) -> i64 {
+    #[must_use]
+    pub fn date(&self, now: Timestamp) -> i64 {
         match &self.0 {
             Zone::Utc => now.unix_ms().div_euclid(DAY_MS),
             #[cfg(feature = "time-zones")]

@@ -64,8 +64,12 @@ impl Admission {
     /// a lone client of a slow machine is served.
     fn in_time(&self) -> Result<(), Refusal> {
         let is_late = self.lag.as_ref().is_some_and(|lag| lag.now() > LATE);
-        let admitted = self.max_requests.saturating_sub(self.requests.available_permits());
-        if is_late && admitted >= FEW { Err(too_much()) } else { Ok(()) }
+        if is_late && self.under_way() >= FEW { Err(too_much()) } else { Ok(()) }
+    }
+
+    /// Returns how many requests are running or queued.
+    pub(crate) fn under_way(&self) -> usize {
+        self.max_requests.saturating_sub(self.requests.available_permits())
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -106,6 +110,16 @@ pub(crate) async fn admit(
 ) -> Result<Response, Refusal> {
     let (mut head, body) = request.into_parts();
     auth::identify(&mut head, &app).await?;
+    admitted(app, head, body, next).await
+}
+
+/// Runs the request of a caller that is known, once its body is complete and a place is free.
+pub(crate) async fn admitted(
+    app: Arc<App>,
+    mut head: Parts,
+    body: Body,
+    next: Next,
+) -> Result<Response, Refusal> {
     app.admission.in_time()?;
     let (body, room) = if reads_body(&head.method) {
         let (whole, room) = body::read(body, &app).await?;

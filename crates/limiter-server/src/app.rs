@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use limiter::__private::with_causes;
-use limiter::Limiter;
 use limiter::stream::Api;
+use limiter::{Limiter, Thresholds};
 use limiter_tower::{Dialect, ErrorFormat};
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::bounds::Bounds;
 use crate::client::Client;
+use crate::console::Sessions;
+use crate::denials::Denials;
 use crate::engine::Backing;
 use crate::models::Models;
 
@@ -26,6 +29,10 @@ pub(crate) struct App {
     pub(crate) admission: Admission,
     pub(crate) dialects: Vec<Dialect>,
     pub(crate) backing: Backing,
+    /// The thresholds of keys that have none of their own.
+    pub(crate) thresholds: Thresholds,
+    pub(crate) sessions: Sessions,
+    pub(crate) denials: Denials,
     stopping: AtomicBool,
 }
 
@@ -36,6 +43,7 @@ impl App {
         models: Models,
         bounds: Bounds,
         dialects: Vec<Dialect>,
+        thresholds: Thresholds,
     ) -> Arc<Self> {
         let workers = backing.workers.as_ref();
         Arc::new(Self {
@@ -44,6 +52,9 @@ impl App {
             models,
             client: Arc::new(Client::new()),
             admission: Admission::new(&bounds, workers.map(|workers| &**workers)),
+            sessions: Sessions::new(Duration::from_secs(bounds.console_session_s)),
+            denials: Denials::default(),
+            thresholds,
             bounds,
             dialects,
             backing,

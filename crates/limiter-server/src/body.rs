@@ -76,7 +76,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Queried<T> {
 
 /// Reads the whole body and takes room for it, unless it is too long or too slow.
 pub(crate) async fn read(body: Body, app: &App) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
-    let collected = collect(body, app.bounds.max_body_bytes, &app.admission);
+    read_up_to(app.bounds.max_body_bytes, body, app).await
+}
+
+/// The same for a body of so many bytes at most.
+pub(crate) async fn read_up_to(
+    max: usize,
+    body: Body,
+    app: &App,
+) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
+    let collected = collect(body, max, &app.admission);
     let collected =
         tokio::time::timeout(Duration::from_secs(app.bounds.read_timeout_s), collected).await;
     collected.unwrap_or_else(|_| {

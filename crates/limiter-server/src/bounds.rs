@@ -77,6 +77,9 @@ pub struct Bounds {
     /// All servers on one Redis need the same.
     #[arg(long, env = "LIMITER_HISTORY_DAYS", value_name = "DAYS")]
     pub history_days: u16,
+    /// Seconds after which an operator has to sign in to the console again [default: 28800]
+    #[arg(long = "console-session", env = "LIMITER_CONSOLE_SESSION", value_name = "SECONDS")]
+    pub console_session_s: u64,
 }
 
 impl Default for Bounds {
@@ -97,6 +100,7 @@ impl Default for Bounds {
             dedupe_time_s: dedupe.as_secs(),
             slot_time_s: slots.as_secs(),
             history_days: DayHistory::DAYS,
+            console_session_s: 28_800,
         }
     }
 }
@@ -130,6 +134,7 @@ impl Bounds {
             ("dedupe-time", self.dedupe_time_s, LONGEST_DEDUPE_S),
             ("slot-time", self.slot_time_s, LONGEST_SLOT_S),
             ("history-days", self.history_days.into(), DayHistory::MOST_DAYS.into()),
+            ("console-session", self.console_session_s, LONGEST_SESSION_S),
         ] {
             if value == 0 {
                 return Err(ConfigError::Setting(format!("{name} is 0, but must be at least 1")));
@@ -169,5 +174,7 @@ pub(crate) const MAX_KNOWN_KEYS: usize = 10_000;
 const MOST_REMEMBERED: u64 = 1_000_000;
 /// The most seconds for which an ended reservation or a request id is remembered: a day. Retries come within minutes.
 const LONGEST_DEDUPE_S: u64 = 86_400;
+/// The most seconds of an operator's session: a week.
+const LONGEST_SESSION_S: u64 = 604_800;
 /// The most seconds for which a slot is held without a sign of its caller: a day.
 const LONGEST_SLOT_S: u64 = 86_400;

@@ -31,6 +31,7 @@ pub(crate) struct Backing {
     /// Threads that run admitted requests, unless the thread that read them does.
     pub(crate) workers: Option<Arc<Workers>>,
     pub(crate) state: Option<(StateFile, MemoryStore)>,
+    pub(crate) leases: Option<LeasedStore>,
 }
 
 /// The admin key of the workspace, as the start found it.
@@ -109,7 +110,11 @@ impl Engine {
                 backing.workers = Some(Arc::new(threads));
                 backing.redis = Some(store.clone());
                 match settings.leases {
-                    true => Limiter::builder(LeasedStore::new(store)),
+                    true => {
+                        let leases = LeasedStore::new(store);
+                        backing.leases = Some(leases.clone());
+                        Limiter::builder(leases)
+                    }
                     false => Limiter::builder(store),
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use limiter::{AccessKey, KeyConfig, Limiter, NewKey};
+use limiter::{AccessKey, KeyConfig, Limiter, NewKey, Thresholds};
 
 use crate::app::App;
 use crate::bounds::Bounds;
@@ -14,7 +14,14 @@ pub(crate) const ADMIN: &str = "admin-key-of-a-test-7Qm2vXc94bLr";
 
 /// Returns an app on this engine, with the built-in models.
 pub(crate) fn app(limiter: Limiter, backing: Backing, bounds: Bounds) -> Arc<App> {
-    App::new(limiter, backing, Models::new(Models::built_in()).unwrap(), bounds, Vec::new())
+    App::new(
+        limiter,
+        backing,
+        Models::new(Models::built_in()).unwrap(),
+        bounds,
+        Vec::new(),
+        Thresholds::DEFAULT,
+    )
 }
 
 /// Returns an engine in memory with a workspace that has the admin `m`.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Response as HttpResponse, StatusCode};
+use axum::http::{Method, Response as HttpResponse, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use limiter::DenialReason;
@@ -14,6 +14,7 @@ use limiter_tower::Retry;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::bounds::Bounds;
+use crate::console;
 use crate::gateway;
 use crate::metrics;
 use crate::refusal::Refusal;
@@ -47,7 +48,7 @@ async fn stand_guard(State(limit): State<Duration>, request: Request, next: Next
             metrics::unknown_key();
         }
         let headers = mem::take(response.headers_mut());
-        response = render(&refusal, uri.path());
+        response = render(&refusal, &method, &uri);
         response.headers_mut().extend(headers);
     }
     let status = response.status().as_u16();
@@ -56,9 +57,12 @@ async fn stand_guard(State(limit): State<Duration>, request: Request, next: Next
     response
 }
 
-/// Renders a refusal in the format of its path: the aiXplain SDK's, that of a provider's API, or a problem of the engine's API.
-fn render(refusal: &Refusal, path: &str) -> Response {
+/// Renders a refusal in the format of its path: the aiXplain SDK's, that of a provider's API, a problem of the engine's API, or a
+/// page.
+fn render(refusal: &Refusal, method: &Method, uri: &Uri) -> Response {
+    let path = uri.path();
     match gateway::error_format(path) {
+        None if console::is_of(path) => console::refused(refusal, method, uri),
         None if !path.starts_with("/v1/") => refusal.to_wire(),
         format => refusal.to_problem(format),
     }

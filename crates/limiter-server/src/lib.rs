@@ -20,7 +20,8 @@
 //!
 //! # The way of a request
 //! [`serve`] accepts it. The guard ([`guarded`]) applies the bounds, counts it and logs it. `routes` leads it to `wire` (the paths
-//! of the SDK), `engine_api` (`/v1`) or `gateway` (the APIs of OpenAI and Anthropic), which call the limiter. No rule is
+//! of the SDK), `engine_api` (`/v1`), `gateway` (the APIs of OpenAI and Anthropic) or `console` (pages for operators), which call
+//! the limiter. No rule is
 //! written here; headers and problem details are those of `limiter_tower`.
 //!
 //! # Configuration as code
@@ -34,7 +35,9 @@ mod body;
 mod bounds;
 mod client;
 mod config;
+mod console;
 mod cors;
+mod denials;
 mod engine;
 mod engine_api;
 #[cfg(test)]

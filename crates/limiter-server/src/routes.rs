@@ -21,15 +21,12 @@ use crate::gateway;
 use crate::guard::{catching_panics, guarded};
 use crate::refusal::Refusal;
 use crate::wire::{keys, models, runs, usage};
-use crate::{cors, health, openapi};
+use crate::{console, cors, health, openapi};
 
 /// The whole service.
 pub(crate) fn service(app: Arc<App>, cors_origins: &[Origin]) -> Router {
     let admitted = |routes: Vec<Route>| {
-        let keyed = routes
-            .into_iter()
-            .fold(Router::new(), |router, (path, methods)| router.route(path, methods));
-        keyed.route_layer(from_fn_with_state(Arc::clone(&app), admit)).method_not_allowed_fallback(
+        together(routes).route_layer(from_fn_with_state(Arc::clone(&app), admit)).method_not_allowed_fallback(
             || async {
                 let message = "this path does not support this method: /openapi.json lists the methods of each path";
                 Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", message)
@@ -49,19 +46,33 @@ pub(crate) fn service(app: Arc<App>, cors_origins: &[Origin]) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics))
         .with_state(Arc::clone(&app));
+    let console = Router::new()
+        .merge(
+            together(console::paths())
+                .route_layer(from_fn_with_state(Arc::clone(&app), console::admit)),
+        )
+        .merge(together(console::open_paths()))
+        .with_state(Arc::clone(&app));
     let limited = cors::allow(guarded(limited, &app.bounds), cors_origins, &app.dialects);
     let dialects = [Api::OpenAiChat, Api::AnthropicMessages].map(|api| app.dialects_of(api));
     let gateway = cors::allow(guarded(gateway, &app.bounds), cors_origins, &dialects.concat());
-    limited.merge(gateway).merge(catching_panics(monitoring))
+    // Pages of other origins may not call the console.
+    let console = guarded(console, &app.bounds);
+    limited.merge(gateway).merge(console).merge(catching_panics(monitoring))
 }
 
 /// Returns the route if it is one of this service, so that labels come from a fixed list.
 pub(crate) fn known(route: &str) -> Option<&'static str> {
     static PATHS: LazyLock<HashSet<&str>> = LazyLock::new(|| {
-        let routes = wire().into_iter().chain(engine()).chain(providers());
+        let pages = console::paths().into_iter().chain(console::open_paths());
+        let routes = wire().into_iter().chain(engine()).chain(providers()).chain(pages);
         routes.map(|(path, _)| path).chain([OPENAPI]).collect()
     });
     PATHS.get(route).copied()
+}
+
+fn together(routes: Vec<Route>) -> Router<Arc<App>> {
+    routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods))
 }
 
 type Route = (&'static str, MethodRouter<Arc<App>>);

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use limiter::__private::Throttle;
-use limiter::Limiter;
 use limiter::memory::MemoryStore;
+use limiter::{Limiter, Thresholds};
 use limiter_tower::Dialect;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
@@ -53,7 +53,8 @@ impl Server {
         let Engine { limiter, backing, admin, webhook } = Engine::start(settings, stop).await?;
         let welcome = welcome::text(local_address(&listener, settings.listen)?, settings, &admin);
         let dialects = settings.dialects.clone();
-        let app = App::new(limiter, backing, models, settings.bounds, dialects);
+        let app =
+            App::new(limiter, backing, models, settings.bounds, dialects, settings.thresholds);
         Ok(Self { listener, app, webhook, cors_origins: settings.cors_origins.clone(), welcome })
     }
 
@@ -75,7 +76,8 @@ impl Server {
         let models = Models::new(models)?;
         let listener = listen(address)?;
         let dialects = dialects.into_iter().collect();
-        let app = App::new(limiter, Backing::default(), models, bounds, dialects);
+        let app =
+            App::new(limiter, Backing::default(), models, bounds, dialects, Thresholds::DEFAULT);
         Ok(Self { listener, app, webhook: None, cors_origins: Vec::new(), welcome: String::new() })
     }
 

@@ -183,6 +183,11 @@ impl StateFile {
         }
     }
 
+    /// Returns its path, without symbolic links.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.path
+    }
+
     /// Returns the current failure to keep the state, if any.
     pub(crate) fn trouble(&self) -> Option<String> {
         let trouble = self.0.trouble.lock();

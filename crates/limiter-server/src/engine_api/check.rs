@@ -53,6 +53,7 @@ pub(crate) async fn check(
         None => app.limiter.check_and_consume(&key, &asset, &charge).await?,
         Some(id) => app.limiter.check_once(&key, &asset, &charge, id).await?,
     };
+    app.denials.keep_of(&key, &decision);
     decided(&decision, &app.dialects)
 }
 

@@ -77,6 +77,7 @@ pub(crate) async fn reserve(
             }
             Reserved::Denied(denied) => (None, Decision::Denied(denied)),
         };
+    app.denials.keep_of(&key, &decision);
     reserved(reservation.as_ref(), &decision, &app.dialects)
 }
 
@@ -100,6 +101,7 @@ pub(crate) async fn amend(
     JsonBody(to): JsonBody<Totals>,
 ) -> Result<Response, Refusal> {
     let decision = app.limiter.amend(&key, &id, &to).await?;
+    app.denials.keep_of(&key, &decision);
     decided(&decision, &app.dialects)
 }
 

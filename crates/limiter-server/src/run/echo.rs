@@ -41,6 +41,7 @@ pub(crate) async fn run(
     let charge = Charge::request().with_tokens(words, words)?.with_credits(price);
 
     let decision = app.limiter.check_and_consume(&key, &model.id, &charge).await?;
+    app.denials.keep_of(&key, &decision);
     if let Decision::Denied(denied) = decision {
         return Err(refusal(&denied));
     }

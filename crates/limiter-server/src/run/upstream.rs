@@ -77,7 +77,10 @@ pub(crate) async fn forward(app: &App, call: Call) -> Result<Answered, Stopped> 
     let reserved = app.limiter.reserve_estimated(&key, &model.id, &estimate).await;
     let mut reservation = match reserved.map_err(Refusal::from)? {
         Reserved::Allowed(reservation) => reservation,
-        Reserved::Denied(denied) => return Err(Stopped::Denied(Box::new(denied))),
+        Reserved::Denied(denied) => {
+            app.denials.keep(&key, &denied);
+            return Err(Stopped::Denied(Box::new(denied)));
+        }
     };
 
     let changes = RequestChanges {

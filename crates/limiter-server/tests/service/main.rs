@@ -2,7 +2,9 @@
 
 mod apply;
 mod bounds;
+mod browser;
 mod connections;
+mod console;
 mod cors;
 mod dashboard;
 mod echo;
