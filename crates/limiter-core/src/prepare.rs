@@ -910,6 +910,15 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_never_ends_is_not_compared() {
+        let state = state(&config().with_budget("5".parse().unwrap()));
+        let prepared = checked(&state, None, NOON);
+        let guards = prepared.operation().steps[0].windows.iter();
+        let never = guards.filter(|step| matches!(step.guard, Guard::Keep));
+        assert_eq!(never.map(|step| step.window).collect::<Vec<_>>(), [Window::Ever]);
+    }
+
+    #[test]
     fn an_admission_has_the_windows_of_each_scope_that_was_met() {
         let daily = Limits::builder().requests_per_day(9).build().unwrap();
         let state = state(&config().with_asset(asset(), daily));

@@ -165,11 +165,8 @@ const fn clock_start(now: Timestamp, length_ms: i64) -> Timestamp {
 
 /// Returns the number of the month that contains a date, 0 for January of 1970.
 fn month_of(date: i64) -> i64 {
-    // 400 years have 4,800 months and 146,097 days: the estimate is at most one month off.
-    let mut month = date.saturating_mul(4_800).div_euclid(146_097);
-    while first_day_of(month) > date {
-        month = month.saturating_sub(1);
-    }
+    // 400 years have 4,800 months and 146,097 days: this is at most one month late, so that the search starts one earlier.
+    let mut month = date.saturating_mul(4_800).div_euclid(146_097).saturating_sub(1);
     while first_day_of(month.saturating_add(1)) <= date {
         month = month.saturating_add(1);
     }

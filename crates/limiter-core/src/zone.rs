@@ -168,3 +168,36 @@ const DAY_MS: i64 = 86_400_000;
 const EXPECTED: &str = "a name of the IANA database, such as UTC or Europe/Berlin";
 #[cfg(not(feature = "time-zones"))]
 const EXPECTED: &str = "UTC; other zones need the feature time-zones";
+
+#[cfg(all(test, feature = "time-zones"))]
+mod tests {
+    use super::*;
+
+    /// Two hours before the midnight of UTC, which is the midnight of Berlin in summer.
+    const MIDNIGHT_OF_BERLIN: Timestamp = Timestamp::from_unix_ms(1_760_047_200_000);
+
+    #[test]
+    fn a_zone_is_known_by_its_name_in_the_database_alone() {
+        let berlin: TimeZone = "Europe/Berlin".parse().unwrap();
+        assert_eq!(
+            (berlin.to_string(), format!("{berlin:?}")),
+            (berlin.name().to_owned(), "Europe/Berlin".to_owned())
+        );
+        assert!(!berlin.is_utc());
+        assert!("UTC".parse::<TimeZone>().unwrap().is_utc());
+        for name in ["", "europe/berlin", "Europe/Nowhere", "+02:00"] {
+            let error = name.parse::<TimeZone>().unwrap_err();
+            assert!(error.to_string().contains("time zone"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_date_begins_at_the_midnight_of_its_zone() {
+        let berlin: TimeZone = "Europe/Berlin".parse().unwrap();
+        let before = Timestamp::from_unix_ms(MIDNIGHT_OF_BERLIN.unix_ms() - 1);
+        let of_utc = TimeZone::UTC.date(MIDNIGHT_OF_BERLIN);
+        assert_eq!(of_utc, 20_370);
+        assert_eq!((berlin.date(before), berlin.date(MIDNIGHT_OF_BERLIN)), (of_utc, of_utc + 1));
+        assert_eq!(berlin.start_of(of_utc + 1), MIDNIGHT_OF_BERLIN);
+    }
+}
