@@ -249,6 +249,18 @@ mod tests {
     }
 
     #[test]
+    fn of_two_levels_in_shadow_the_one_that_would_not_deny_is_charged() {
+        let mut full = in_shadow(level(KeyKind::Group, 0));
+        let mut free = in_shadow(level(KeyKind::Group, 5));
+        let mut own = level(KeyKind::Member, 5);
+        let key = "acme/search/ci".parse().unwrap();
+        let groups = &mut [&mut full, &mut free];
+        let call = Charge::request();
+        assert!(evaluate::charge_in_groups(&key, None, groups, &mut own, &call, NOON).is_allowed());
+        assert_eq!([&full, &free, &own].map(requests), [0, 1, 1]);
+    }
+
+    #[test]
     fn a_call_that_only_levels_in_shadow_decide_is_let_through_and_charges_nothing() {
         let mut group = in_shadow(level(KeyKind::Group, 0));
         let mut own = in_shadow(level(KeyKind::Member, 0));
