@@ -79,7 +79,7 @@ pub(crate) async fn read(body: Body, app: &App) -> Result<(Bytes, OwnedSemaphore
     read_up_to(app.bounds.max_body_bytes, body, app).await
 }
 
-/// The same for a body of so many bytes at most.
+/// Reads a body of at most `max` bytes in the same way.
 pub(crate) async fn read_up_to(
     max: usize,
     body: Body,

@@ -59,7 +59,7 @@ pub(crate) fn paths() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
     ]
 }
 
-/// The paths for anybody.
+/// The paths without a session.
 pub(crate) fn open_paths() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
     vec![
         ("/console/sign-in", get(sign_in::show).post(sign_in::sign_in)),
@@ -117,7 +117,7 @@ const fn name_of(kind: KeyKind) -> &'static str {
     }
 }
 
-/// What was done on the page before.
+/// The status line of an action that has succeeded.
 fn done(done: &str) -> Markup {
     let text = match done {
         "created" => "Created.",

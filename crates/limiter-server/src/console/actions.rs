@@ -1,4 +1,4 @@
-//! What is done with a key after a confirmation: replacing its access key, a reset, a deletion.
+//! Actions on a key that need a confirmation: replacing its access key, a reset, a deletion.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use plotters::style::{Color, RGBColor};
 
 use super::rules::of_scope;
 
-/// What a key has counted on each day, by model.
+/// The charges of a key on each day, by model.
 struct Days {
     /// The first day, in days since 1970-01-01.
     first: i64,

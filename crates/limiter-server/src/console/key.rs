@@ -17,7 +17,7 @@ use crate::wire::keys::key_id;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Shown {
-    /// What was done on the page before.
+    /// The action on the page before, which has succeeded.
     #[serde(default)]
     done: String,
 }
@@ -60,7 +60,7 @@ pub(super) async fn show(
     Ok(Page::new(&operator, key.config.name.as_str(), main))
 }
 
-/// The groups around a key.
+/// Links to the groups around a key.
 fn way(groups: &[&KeyRecord], key: &KeyRecord) -> Markup {
     html! {
         nav aria-label="Groups" {

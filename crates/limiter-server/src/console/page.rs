@@ -37,7 +37,7 @@ impl Page {
         Self { status: StatusCode::OK, html: framed(title, navigation, main) }
     }
 
-    /// A page for anybody.
+    /// A page without a session.
     pub(super) fn open(title: &str, main: Markup) -> Self {
         Self { status: StatusCode::OK, html: framed(title, PreEscaped(String::new()), main) }
     }
@@ -160,7 +160,7 @@ fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
 
-/// What need not be escaped in a part of a path.
+/// Characters that are not escaped in a part of a path.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 #[cfg(test)]

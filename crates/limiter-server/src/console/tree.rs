@@ -22,7 +22,7 @@ pub(super) struct Shown {
     #[serde(default)]
     name: String,
     after: Option<KeyName>,
-    /// What was done on the page before.
+    /// The action on the page before, which has succeeded.
     #[serde(default)]
     done: String,
 }

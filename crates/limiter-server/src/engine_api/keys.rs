@@ -129,7 +129,7 @@ pub(crate) struct ListQuery {
 pub(crate) struct KeysPage {
     #[serde(flatten)]
     page: Page,
-    /// What each key has counted on each of the last days, in the order of `keys`, if `history_days` asks for it. Days without
+    /// The charges of each key on each of the last days, in the order of `keys`, if `history_days` asks for it. Days without
     /// any charge are left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     history: Vec<Vec<DayHistory>>,
