@@ -23,7 +23,7 @@ impl Running {
         let group = json!({"name": "Acme", "budget": "25", "global": {"requests_per_day": 100}});
         put("/v1/keys", json!({"kind": "group", "id": "acme", "config": group}));
         let key = json!({
-            "name": "ci", "plan": "standard", "global": {"requests_per_hour": 4},
+            "name": "ci", "plan": "standard", "global": {"requests_per_month": 4},
             "assets": {"gpt-5": {"output_tokens_per_day": 100}},
         });
         put("/v1/keys", json!({"id": "acme/ci", "access_key": CI, "config": key}));
@@ -79,7 +79,7 @@ fn an_operator_signs_in_walks_the_tree_and_signs_out() {
         browser.click("Open");
         browser.expect(
             "/console?beneath=acme",
-            &["Acme", "ci", "plan standard", "1 of 4 requests per hour", "50 % reached"],
+            &["Acme", "ci", "plan standard", "1 of 4 requests per month", "50 % reached"],
         );
         browser.click("ci");
         browser.expect(
@@ -122,7 +122,7 @@ fn a_member_key_and_a_stranger_are_refused() {
 #[test]
 fn an_expired_session_leads_to_signing_in_and_back() {
     let browser = Browser::start();
-    for server in Running::on_each_store_with(&["--console-session", "3"]).map(Running::with_a_team)
+    for server in Running::on_each_store_with(&["--console-session", "8"]).map(Running::with_a_team)
     {
         browser.sign_in(&server);
         let started = Instant::now();
@@ -225,11 +225,11 @@ fn a_group_and_a_key_are_created_and_the_access_key_is_shown_once() {
         browser.fill("toml", "global = { requests_per_minutes = 50 }");
         browser.click("Create");
         browser.expect("/console/new", &["requests_per_minutes"]);
-        browser.fill("toml", "global = { requests_per_minute = 50 }\nthresholds = [50]");
+        browser.fill("toml", "global = { requests_per_month = 50 }\nthresholds = [50]");
         browser.click("Create");
         browser.expect(
             "/console/keys/beta?done=created",
-            &["Created.", "0 of 50 requests per minute"],
+            &["Created.", "0 of 50 requests per month"],
         );
         browser.click("What lies beneath");
         browser.expect("/console?beneath=beta", &["No keys and no groups here."]);
@@ -248,7 +248,7 @@ fn a_group_and_a_key_are_created_and_the_access_key_is_shown_once() {
         assert!(access_key.starts_with("sk-beta-"), "{access_key}");
         assert_eq!(server.post(&access_key, "/v1/check", &json!({})).body["outcome"], "allowed");
         browser.click("I have copied it");
-        browser.expect("/console/keys/beta%2Fci", &["beta/ci", "1 of 50 requests per minute"]);
+        browser.expect("/console/keys/beta%2Fci", &["beta/ci", "1 of 50 requests per month"]);
         assert!(!browser.text().contains(&access_key));
     }
 }
@@ -260,25 +260,25 @@ fn limits_are_changed_from_the_next_window_or_now() {
         browser.sign_in(&server);
         let (page, edit) = ("/console/keys/acme%2Fci", "/console/keys/acme%2Fci/edit");
         let written =
-            "assets.gpt-5 = { output_tokens_per_day = 100 }\nglobal = { requests_per_hour = ";
+            "assets.gpt-5 = { output_tokens_per_day = 100 }\nglobal = { requests_per_month = ";
         browser.visit(
             &server,
             edit,
             &["Changed limits take effect", "from the next window", "now, in the windows"],
         );
         let toml = browser.run("return document.querySelector('[name=toml]').value");
-        assert!(toml.as_str().is_some_and(|it| it.contains("requests_per_hour = 4")), "{toml}");
+        assert!(toml.as_str().is_some_and(|it| it.contains("requests_per_month = 4")), "{toml}");
         browser.fill("toml", &format!("{written}7 }}"));
         browser.click("Save");
         browser.expect(
             &format!("{page}?done=saved"),
-            &["Saved.", "0 of 4 requests per hour", "Pending", "7 requests per hour"],
+            &["Saved.", "0 of 4 requests per month", "Pending", "7 requests per month"],
         );
         browser.click("Edit");
         browser.fill("toml", &format!("{written}9 }}"));
         browser.choose("effective", "now");
         browser.click("Save");
-        browser.expect(&format!("{page}?done=saved"), &["0 of 9 requests per hour"]);
+        browser.expect(&format!("{page}?done=saved"), &["0 of 9 requests per month"]);
         assert!(!browser.text().contains("Pending"), "{}", browser.text());
 
         // A colleague was faster.
@@ -303,13 +303,13 @@ fn an_access_key_is_replaced_a_key_is_reset_and_deleted_after_a_confirmation() {
     for server in Running::on_each_store().map(Running::with_a_team) {
         browser.sign_in(&server);
         assert_eq!(server.call_of_ci(1).body["outcome"], "allowed");
-        browser.visit(&server, "/console/keys/acme%2Fci", &["1 of 4 requests per hour"]);
+        browser.visit(&server, "/console/keys/acme%2Fci", &["1 of 4 requests per month"]);
         browser.click("Replace the access key");
         browser.expect("/console/keys/acme%2Fci/rotate", &["The old access key works on for"]);
         browser.click("Cancel");
         browser.click("Reset");
         browser.click("Reset");
-        browser.expect("/console/keys/acme%2Fci?done=reset", &["0 of 4 requests per hour"]);
+        browser.expect("/console/keys/acme%2Fci?done=reset", &["0 of 4 requests per month"]);
 
         browser.click("Replace the access key");
         browser.choose("grace_seconds", "0");
