@@ -102,7 +102,7 @@ fn facts(key: &KeyRecord) -> Markup {
                 dt { "Plan" } dd { a href=(format!("/console/plans/{}", encoded(plan.as_str()))) { (plan) } }
             }
             @if let Some(plan) = &config.open {
-                dt { "Open" } dd { "Callers that nobody registered have the plan "
+                dt { "Open" } dd { "Unregistered callers have the plan "
                     a href=(format!("/console/plans/{}", encoded(plan.as_str()))) { (plan) } }
             }
             @if let Some(expires_at) = config.expires_at {

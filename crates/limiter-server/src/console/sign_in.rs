@@ -96,7 +96,7 @@ fn page(next: &str, problem: Option<&str>) -> Page {
                 input type="password" name="access_key" autocomplete="current-password" required autofocus; }
             p { button class="main" { "Sign in" } }
         }
-        p class="faint" { "The server keeps it in memory until the session ends, and shows it to nobody." }
+        p class="faint" { "The server keeps it in memory until the session ends, and never shows it." }
     };
     Page::open("Sign in", main)
 }

@@ -147,7 +147,7 @@ pub(crate) struct KeysPage {
         ("direct" = Option<bool>, Query, description = "Whether to go down one level only: to what is directly beneath the group, or in no group if none is named"),
         ("page_size" = Option<usize>, Query, description = "The most keys of a page: 1 to 1,000, or to 100 with their history; 100 if left out", minimum = 1, maximum = 1000),
         ("usage" = Option<bool>, Query, description = "Whether to show what each of the keys has used: `usage`, in the order of `keys`"),
-        ("history_days" = Option<u16>, Query, description = "Whether to show what each of the keys has counted on each of so many days, today included: `history`, in the order of `keys`", minimum = 1, maximum = 400),
+        ("history_days" = Option<u16>, Query, description = "The days of history to show for each key, today included: `history`, in the order of `keys`; none if left out", minimum = 1, maximum = 400),
     ),
     responses(
         (status = 200, description = "Some of the keys, and where the next page starts", body = KeysPage),

@@ -227,10 +227,8 @@ fn a_group_and_a_key_are_created_and_the_access_key_is_shown_once() {
         browser.expect("/console/new", &["requests_per_minutes"]);
         browser.fill("toml", "global = { requests_per_month = 50 }\nthresholds = [50]");
         browser.click("Create");
-        browser.expect(
-            "/console/keys/beta?done=created",
-            &["Created.", "0 of 50 requests per month"],
-        );
+        browser
+            .expect("/console/keys/beta?done=created", &["Created.", "0 of 50 requests per month"]);
         browser.click("What lies beneath");
         browser.expect("/console?beneath=beta", &["No keys and no groups here."]);
 
